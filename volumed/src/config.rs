@@ -1,0 +1,271 @@
+//! The configuration file.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use objstore::S3Config;
+use serde::{Deserialize, Serialize};
+
+use crate::ops::Settings;
+use crate::pool::file::Allocation;
+use crate::volume::SizeGb;
+
+#[cfg(test)]
+mod tests;
+
+/// `config.toml`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The API's Unix socket.
+    pub socket: PathBuf,
+    /// Holds `catalog.db`, `cluster.key` and the default pool.
+    pub data_dir: PathBuf,
+    /// The node's one region code.
+    pub region: String,
+    /// 1 to 16 zones of 4 hexadecimal digits.
+    pub zones: Vec<String>,
+    /// Socket of machine-runner; without it no guest hears of a grow.
+    #[serde(default)]
+    pub machine_runner: Option<PathBuf>,
+    /// The bucket.
+    pub object_store: S3Config,
+    /// A TOML file with `access_key_id` and `secret_access_key`, when they are not in `object_store`.
+    #[serde(default)]
+    pub credentials_file: Option<PathBuf>,
+    /// Pools, the first being the default; one file pool in `data_dir` when absent.
+    #[serde(default)]
+    pub pools: Vec<PoolConfig>,
+    /// Limits.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Times.
+    #[serde(default)]
+    pub schedule: Schedule,
+}
+
+/// One pool.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolConfig {
+    /// 1 to 30 characters of a-z, 0-9, - and _.
+    pub name: String,
+    /// What it is made of.
+    pub kind: PoolKind,
+    /// Its folder.
+    pub path: PathBuf,
+    /// Sparse or preallocated files.
+    #[serde(default = "sparse")]
+    pub allocation: Allocation,
+    /// Bytes that are never promised.
+    #[serde(default = "default_reserve")]
+    pub reserve_bytes: u64,
+    /// How often the room may be promised; 1 promises nothing that is not there.
+    #[serde(default = "no_overcommit")]
+    pub overcommit_ratio: f64,
+}
+
+/// What a pool is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PoolKind {
+    /// A file a slice.
+    File,
+}
+
+/// Limits on requests.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Largest volume.
+    pub size_gb_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { size_gb_max: 500 }
+    }
+}
+
+/// Times, in seconds.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Schedule {
+    /// Between scheduled snapshots of a volume.
+    pub snapshot_interval_s: u64,
+    /// From deletion to removal.
+    pub destroy_grace_s: u64,
+    /// Between looks at what is due.
+    pub sweep_interval_s: u64,
+    /// Between garbage collections.
+    pub gc_interval_s: u64,
+    /// From mark to sweep of a backup block; longer than the longest backup.
+    pub gc_grace_s: u64,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self {
+            snapshot_interval_s: 86_400,
+            destroy_grace_s: 86_400,
+            sweep_interval_s: 30,
+            gc_interval_s: 3_600,
+            gc_grace_s: 86_400,
+        }
+    }
+}
+
+fn sparse() -> Allocation {
+    Allocation::Sparse
+}
+
+fn default_reserve() -> u64 {
+    1 << 30
+}
+
+fn no_overcommit() -> f64 {
+    1.0
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// No zone, too many, or not 4 hexadecimal digits.
+    #[error("zones must be 1 to 16 different names of 4 hexadecimal digits")]
+    Zones,
+    /// An empty region.
+    #[error("region must be 1 to 16 characters of a-z and 0-9")]
+    Region,
+    /// Two pools of one name, or a name that is none.
+    #[error("pool name {name:?} must be unique and of 1 to 30 characters a-z, 0-9, - and _")]
+    PoolName {
+        /// As configured.
+        name: String,
+    },
+    /// A ratio that promises nothing.
+    #[error("pool {name}: overcommit_ratio must be between 0.1 and 100")]
+    Ratio {
+        /// Which pool.
+        name: String,
+    },
+    /// A size limit of zero.
+    #[error("limits.size_gb_max must be at least 1")]
+    SizeMax,
+    /// A sweep that never rests.
+    #[error("schedule.{field} must be at least 1")]
+    Zero {
+        /// Which field.
+        field: &'static str,
+    },
+}
+
+/// How long a request waits for its operation.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+impl Config {
+    /// Checks values and returns what operations need to know.
+    ///
+    /// # Errors
+    /// [`CheckError`] names the first wrong field.
+    pub fn settings(&self) -> Result<Settings, CheckError> {
+        let hex =
+            |zone: &String| zone.len() == 4 && zone.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let mut unique = self.zones.clone();
+        unique.sort();
+        unique.dedup();
+        if !(1..=16).contains(&self.zones.len())
+            || unique.len() != self.zones.len()
+            || !self.zones.iter().all(hex)
+        {
+            return Err(CheckError::Zones);
+        }
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        if !(1..=16).contains(&self.region.len()) || !self.region.bytes().all(plain) {
+            return Err(CheckError::Region);
+        }
+        for (index, pool) in self.pools.iter().enumerate() {
+            let name = &pool.name;
+            let valid =
+                (1..=30).contains(&name.len()) && name.bytes().all(|b| plain(b) || b == b'-' || b == b'_');
+            if !valid || self.pools[..index].iter().any(|p| p.name == *name) {
+                return Err(CheckError::PoolName { name: name.clone() });
+            }
+            if !(0.1..=100.0).contains(&pool.overcommit_ratio) {
+                return Err(CheckError::Ratio { name: name.clone() });
+            }
+        }
+        let s = &self.schedule;
+        let intervals = [
+            ("snapshot_interval_s", s.snapshot_interval_s),
+            ("sweep_interval_s", s.sweep_interval_s),
+            ("gc_interval_s", s.gc_interval_s),
+        ];
+        if let Some((field, _)) = intervals.into_iter().find(|(_, seconds)| *seconds == 0) {
+            return Err(CheckError::Zero { field });
+        }
+        Ok(Settings {
+            region: self.region.clone(),
+            zones: self.zones.clone(),
+            size_max: SizeGb::new(self.limits.size_gb_max).ok_or(CheckError::SizeMax)?,
+            snapshot_interval: Duration::from_secs(s.snapshot_interval_s),
+            destroy_grace: Duration::from_secs(s.destroy_grace_s),
+            gc_grace: Duration::from_secs(s.gc_grace_s),
+            gc_interval: Duration::from_secs(s.gc_interval_s),
+            sweep_interval: Duration::from_secs(s.sweep_interval_s),
+            answer_within: ANSWER_WITHIN,
+        })
+    }
+
+    /// Returns the configured pools, or the default one.
+    pub fn pools_or_default(&self) -> Vec<PoolConfig> {
+        if !self.pools.is_empty() {
+            return self.pools.clone();
+        }
+        vec![PoolConfig {
+            name: "default".to_owned(),
+            kind: PoolKind::File,
+            path: self.data_dir.join("pool"),
+            allocation: sparse(),
+            reserve_bytes: default_reserve(),
+            overcommit_ratio: no_overcommit(),
+        }]
+    }
+
+    /// Returns the bucket's configuration with the credentials of `credentials_file`.
+    ///
+    /// # Errors
+    /// [`daemon::config_file::ConfigError`] when that file cannot be read.
+    pub fn store(&self) -> Result<S3Config, daemon::config_file::ConfigError> {
+        #[derive(Deserialize)]
+        struct Credentials {
+            access_key_id: String,
+            secret_access_key: String,
+        }
+        let mut store = self.object_store.clone();
+        if let Some(path) = &self.credentials_file {
+            let found: Credentials = daemon::config_file::load(path)?;
+            store.access_key_id = Some(found.access_key_id);
+            store.secret_access_key = Some(found.secret_access_key);
+        }
+        Ok(store)
+    }
+
+    /// Returns the catalog's path.
+    pub fn catalog(&self) -> PathBuf {
+        self.data_dir.join("catalog.db")
+    }
+
+    /// Returns the cluster key's path.
+    pub fn cluster_key(&self) -> PathBuf {
+        self.data_dir.join("cluster.key")
+    }
+}
+
+/// Loads a configuration.
+///
+/// # Errors
+/// [`daemon::config_file::ConfigError`] names the file and the line.
+pub fn load(path: &Path) -> Result<Config, daemon::config_file::ConfigError> {
+    daemon::config_file::load(path)
+}

@@ -1,0 +1,30 @@
+//! The host volume daemon: volumes in local pools, snapshots and backups in an object store, every change a durable
+//! operation.
+//!
+//! The map: [`volume`] and [`snapshot`] are the records, [`lifecycle`] decides what may happen to them, [`catalog`] keeps
+//! them, [`pool`] holds their bytes, [`ops`] changes them step by step, [`service`] is what the [`api`] serves.
+
+pub mod api;
+pub mod backup;
+pub mod bulk;
+pub mod catalog;
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod keys;
+pub mod lifecycle;
+pub mod luks;
+pub mod metrics;
+pub mod ops;
+pub mod pool;
+pub mod random;
+pub mod runner_client;
+pub mod schedule;
+pub mod serve;
+pub mod service;
+pub mod snapshot;
+pub mod sweep;
+pub mod volume;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,262 @@
+//! The operations: each a list of idempotent steps over catalog, pool and object store.
+
+mod capture;
+mod context;
+mod create;
+mod destroy;
+mod expire;
+mod extend;
+mod fork;
+mod restore;
+mod snapshot;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use operation::{Outcome, Record, StepSet, StepSpec, Undone};
+
+pub use context::{Context, KeyRing, Locks, Pools, Settings};
+pub use expire::EXPIRE;
+
+use crate::catalog::Change;
+use crate::pool::{PoolError, SliceId};
+use crate::volume::{SnapshotId, VolumeId};
+
+pub use create::CREATE;
+pub use destroy::{DESTROY, PURGE, RECOVER};
+pub use extend::EXTEND;
+pub use fork::FORK;
+pub use restore::RESTORE;
+pub use snapshot::SNAPSHOT;
+
+#[cfg(test)]
+mod tests;
+
+type Run = Outcome<Change>;
+type Undo = Undone<Change>;
+
+/// Every kind of operation with its steps, for the crash tests and the documentation.
+pub const KINDS: [(&str, &[StepSpec]); 9] = [
+    (CREATE, create::STEPS),
+    (RESTORE, restore::STEPS),
+    (FORK, fork::STEPS),
+    (EXTEND, extend::STEPS),
+    (SNAPSHOT, snapshot::STEPS),
+    (EXPIRE, expire::STEPS),
+    (DESTROY, destroy::DESTROY_STEPS),
+    (RECOVER, destroy::RECOVER_STEPS),
+    (PURGE, destroy::PURGE_STEPS),
+];
+
+/// The steps of volumed.
+#[derive(Debug)]
+pub struct Ops {
+    ctx: Arc<Context>,
+}
+
+impl Ops {
+    /// Binds the steps to what they work on.
+    pub fn new(ctx: Arc<Context>) -> Self {
+        Self { ctx }
+    }
+}
+
+#[async_trait]
+impl StepSet for Ops {
+    type Change = Change;
+
+    fn steps(&self, kind: &str, version: u32) -> Option<&'static [StepSpec]> {
+        if version != 1 {
+            return None;
+        }
+        KINDS
+            .iter()
+            .find(|(name, _)| *name == kind)
+            .map(|(_, steps)| *steps)
+    }
+
+    async fn run(&self, record: &Record, step: &'static str) -> Run {
+        let ctx = &*self.ctx;
+        let result = match (record.kind.as_str(), step) {
+            (CREATE | RESTORE, "make") => create::make(ctx, record).await,
+            (RESTORE, "fill") => restore::fill(ctx, record).await,
+            (FORK, "open") => fork::open(ctx, record).await,
+            (FORK, "clone") => fork::clone(ctx, record).await,
+            (FORK, "enlarge") => fork::enlarge(ctx, record).await,
+            (EXTEND, "grow") => extend::grow(ctx, record).await,
+            (EXTEND, "announce") => extend::announce(ctx, record).await,
+            (EXTEND, "settle") => extend::settle(ctx, record).await,
+            (SNAPSHOT, "capture") => snapshot::capture(ctx, record).await,
+            (SNAPSHOT, "upload") => snapshot::upload(ctx, record).await,
+            (SNAPSHOT, "release") => snapshot::release(ctx, record).await,
+            (EXPIRE, "unpublish") => expire::unpublish(ctx, record).await,
+            (DESTROY, "schedule") => destroy::schedule(ctx, record).await,
+            (RECOVER, "check") => destroy::check(ctx, record).await,
+            (PURGE, "wait") => destroy::wait(ctx, record).await,
+            (PURGE, "remove") => destroy::remove(ctx, record).await,
+            (kind, step) => unreachable!("{kind} has no step {step}"),
+        };
+        result.unwrap_or_else(StepError::outcome)
+    }
+
+    async fn undo(&self, record: &Record, step: &'static str) -> Undo {
+        let ctx = &*self.ctx;
+        let result = match (record.kind.as_str(), step) {
+            (CREATE | RESTORE, "make") | (FORK, "open") => create::unmake(ctx, record).await,
+            (RESTORE, "fill") | (FORK, "clone" | "enlarge") => Ok(Change::default()),
+            (EXTEND, "grow") => extend::ungrow(ctx, record).await,
+            (SNAPSHOT, "capture") => snapshot::uncapture(ctx, record).await,
+            (SNAPSHOT, "upload") => snapshot::unupload(ctx, record).await,
+            (EXPIRE, "unpublish") => expire::republish(ctx, record).await,
+            (DESTROY, "schedule") => destroy::unschedule(ctx, record).await,
+            (RECOVER, "check") => destroy::uncheck(ctx, record).await,
+            (PURGE, "wait" | "remove") => destroy::unwait(ctx, record).await,
+            // Steps after a pivot are never undone.
+            (EXTEND, "announce" | "settle") | (SNAPSHOT, "release") => Ok(Change::default()),
+            (kind, step) => unreachable!("{kind} has no step {step}"),
+        };
+        match result {
+            Ok(change) => Undone::Done { change },
+            Err(error) => Undone::Retry { why: error.why() },
+        }
+    }
+}
+
+/// Why a step did not end.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    /// Something in the way may go away by itself.
+    #[error("{0}")]
+    Later(String),
+    /// The request cannot be carried out.
+    #[error("{0}")]
+    Refused(String),
+    /// This host cannot carry it out.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl StepError {
+    fn why(self) -> String {
+        match self {
+            Self::Later(why) | Self::Refused(why) | Self::Broken(why) => why,
+        }
+    }
+
+    fn outcome(self) -> Run {
+        match self {
+            Self::Later(why) => Outcome::retry(why),
+            Self::Refused(why) => Outcome::refuse(why),
+            Self::Broken(why) => Outcome::fail(why),
+        }
+    }
+}
+
+impl From<crate::catalog::TxError> for StepError {
+    fn from(error: crate::catalog::TxError) -> Self {
+        Self::Later(chain(&error))
+    }
+}
+
+impl From<PoolError> for StepError {
+    fn from(error: PoolError) -> Self {
+        let sentence = chain(&error);
+        match error {
+            PoolError::NoSpace { .. } => Self::Refused(format!(
+                "{sentence}; free some space or delete volumes, then try again"
+            )),
+            PoolError::Missing { .. } | PoolError::WrongSize { .. } | PoolError::Luks { .. } => {
+                Self::Broken(sentence)
+            }
+            PoolError::Image { source, .. } => match source.remedy() {
+                objstore::Remedy::Retry => Self::Later(sentence),
+                _ => Self::Broken(sentence),
+            },
+            PoolError::Io { .. } => Self::Later(sentence),
+        }
+    }
+}
+
+impl From<crate::keys::UnwrapError> for StepError {
+    fn from(error: crate::keys::UnwrapError) -> Self {
+        Self::Refused(chain(&error))
+    }
+}
+
+/// Sorts an error of the object store by what can be done about it.
+fn stored(remedy: objstore::Remedy, error: &(dyn std::error::Error + 'static)) -> StepError {
+    let sentence = chain(error);
+    match remedy {
+        // Wrong credentials or a missing bucket are put right by the operator, not by giving up the user's snapshot.
+        objstore::Remedy::Retry | objstore::Remedy::FixRequest | objstore::Remedy::Stop => {
+            StepError::Later(sentence)
+        }
+        objstore::Remedy::FixData | objstore::Remedy::Report => StepError::Broken(sentence),
+    }
+}
+
+/// Joins an error and its sources with colons: for sentences that are kept, not for logs.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !text.ends_with(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        source = inner.source();
+    }
+    text
+}
+
+fn volume_subject(record: &Record) -> Result<VolumeId, StepError> {
+    VolumeId::parse(&record.subject).map_err(|e| StepError::Broken(e.to_string()))
+}
+
+fn snapshot_subject(record: &Record) -> Result<SnapshotId, StepError> {
+    SnapshotId::parse(&record.subject).map_err(|e| StepError::Broken(e.to_string()))
+}
+
+/// A slice that the catalog does not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// In which pool.
+    pub pool: String,
+    /// Its name there.
+    pub slice: String,
+}
+
+/// Returns the slices that no volume and no running snapshot owns. An unfinished slice of a running operation is owned.
+pub async fn strays(ctx: &Context) -> Vec<Stray> {
+    let known = ctx.catalog.transact(|tx| {
+        let volumes = tx.existing_volumes()?.into_iter().map(|v| SliceId::Volume(v.id));
+        let captures = tx
+            .snapshots()?
+            .into_iter()
+            .filter(|s| s.pool.is_some())
+            .map(|s| SliceId::Capture(s.id));
+        Ok(volumes.chain(captures).collect::<std::collections::BTreeSet<_>>())
+    });
+    let known = match known.await {
+        Ok(known) => known,
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "strays not looked for");
+            return Vec::new();
+        }
+    };
+    let mut strays = Vec::new();
+    for pool in ctx.pools.all() {
+        match pool.list().await {
+            Ok(found) => {
+                let unknown = found.into_iter().filter(|f| !known.contains(&f.id));
+                strays.extend(unknown.map(|f| Stray {
+                    pool: pool.name().to_owned(),
+                    slice: f.id.name(),
+                }));
+            }
+            Err(error) => tracing::error!(pool = pool.name(), error = %chain(&error), "pool not listed"),
+        }
+    }
+    strays
+}

@@ -1,0 +1,183 @@
+//! Snapshot: a local capture at one point in time, its backup in the object store, then the capture goes.
+//!
+//! The subject is the snapshot, not the volume: while an upload waits for a dead object store, the volume is extended,
+//! attached and deleted as ever. The capture has a slice of its own, so it outlives the volume.
+
+use operation::{Outcome, Record, StepSpec};
+use serde_json::json;
+
+use super::context::reference;
+use super::{Context, Run, StepError, capture as point_in_time, snapshot_subject, stored};
+use crate::backup::{self, ManifestHead, Progress};
+use crate::catalog::Change;
+use crate::pool::{Slice, SliceId};
+use crate::snapshot::{Snapshot, SnapshotState};
+use crate::volume::{SnapshotId, Volume};
+
+/// Name of the operation.
+pub const SNAPSHOT: &str = "snapshot";
+pub(super) const STEPS: &[StepSpec] = &[
+    StepSpec::new("capture"),
+    StepSpec::pivot("upload"),
+    StepSpec::new("release"),
+];
+
+pub(super) async fn capture(ctx: &Context, record: &Record) -> Result<Run, StepError> {
+    let id = snapshot_subject(record)?;
+    let snapshot = ctx.snapshot(&id).await?;
+    let _held = ctx.locks.lock(&snapshot.volume_id).await;
+    let volume = ctx.volume(&snapshot.volume_id).await?;
+    if !volume.exists() {
+        return Err(StepError::Refused(format!("volume {} is gone", volume.id)));
+    }
+    let source = ctx.slice(&volume)?;
+    let target = Slice {
+        id: SliceId::Capture(id.clone()),
+        ..source
+    };
+    // Found complete after a crash: then it is of the moment before that crash, and the size is still the record's.
+    point_in_time::copy(ctx, &volume, &target).await?;
+    let now = ctx.clock.now();
+    Ok(Outcome::changed(Change::new(move |tx| {
+        tx.edit_snapshot(&id, |s| {
+            s.state = SnapshotState::Running;
+            s.created_at = now;
+            s.volume_bytes = volume.size.bytes();
+            s.generation = volume.generation;
+            s.formatted = volume.formatted;
+            s.fstype = volume.fstype.name().to_owned();
+        })?;
+        Ok(())
+    })))
+}
+
+pub(super) async fn uncapture(ctx: &Context, record: &Record) -> Result<Change, StepError> {
+    let id = snapshot_subject(record)?;
+    let snapshot = ctx.snapshot(&id).await?;
+    if let Some(pool) = &snapshot.pool {
+        ctx.pool(pool)?.delete(&SliceId::Capture(id.clone())).await?;
+    }
+    let why = match &record.status {
+        operation::Status::Undoing { why, .. } => why.clone(),
+        _ => "given up".to_owned(),
+    };
+    let message = format!("snapshot {id} was given up: {why}");
+    let event = ctx.event(snapshot.volume_id.as_str(), "snapshot_failed", message);
+    Ok(Change::new(move |tx| {
+        tx.edit_snapshot(&id, |s| {
+            s.state = SnapshotState::Deleted;
+            s.pool = None;
+        })?;
+        Ok(tx.event(&event)?)
+    }))
+}
+
+fn head(snapshot: &Snapshot, volume: &Volume) -> ManifestHead {
+    ManifestHead {
+        snapshot_id: snapshot.id.to_string(),
+        volume_id: snapshot.volume_id.to_string(),
+        app: snapshot.app.clone(),
+        volume_name: snapshot.volume_name.clone(),
+        region: volume.region.clone(),
+        zone: Some(volume.zone.clone()),
+        size_bytes: snapshot.volume_bytes,
+        fstype: Some(snapshot.fstype.clone()),
+        encrypted: snapshot.encrypted,
+        formatted: snapshot.formatted,
+        generation: snapshot.generation,
+        created_at: snapshot.created_at,
+        retention_days: snapshot.retention_days,
+        auto_backup: snapshot.scheduled,
+        atomic: true,
+        parent: None,
+        wrapped_key: snapshot.wrapped_key.clone(),
+        stored_bytes: 0,
+        data_blocks: 0,
+        digest: String::new(),
+    }
+}
+
+/// Returns the newest finished snapshot of the same volume, whose blocks need not be uploaded again.
+async fn base(ctx: &Context, snapshot: &Snapshot) -> Result<Option<SnapshotId>, StepError> {
+    let volume_id = snapshot.volume_id.clone();
+    let earlier = ctx
+        .catalog
+        .transact(move |tx| Ok(tx.snapshots_of(&volume_id)?))
+        .await?;
+    let newest = earlier
+        .into_iter()
+        .rev()
+        .find(|s| s.state == SnapshotState::Created);
+    Ok(newest.map(|s| s.id))
+}
+
+pub(super) async fn upload(ctx: &Context, record: &Record) -> Result<Run, StepError> {
+    let id = snapshot_subject(record)?;
+    let snapshot = ctx.snapshot(&id).await?;
+    let volume = ctx.volume(&snapshot.volume_id).await?;
+    let pool = snapshot.pool.as_deref().unwrap_or(&volume.pool);
+    let source = ctx
+        .pool(pool)?
+        .open_source(&ctx.capture_slice(&snapshot)?)
+        .await?;
+    let base = base(ctx, &snapshot).await?;
+    let base = base.as_ref().map(SnapshotId::as_str);
+    let backups = ctx.backups();
+    let uploaded = backup::upload(
+        &backups,
+        head(&snapshot, &volume),
+        &*source,
+        base,
+        &Progress::default(),
+    )
+    .await;
+    let uploaded = match uploaded {
+        Ok(uploaded) => uploaded,
+        Err(error @ backup::UploadError::Abandoned { .. }) => {
+            return Err(StepError::Broken(super::chain(&error)));
+        }
+        Err(error) => return Err(stored(error.remedy(), &error)),
+    };
+    let message = format!(
+        "snapshot {id} is in the object store, {} bytes uploaded",
+        uploaded.uploaded_bytes
+    );
+    let event = ctx.event(snapshot.volume_id.as_str(), "snapshot", message);
+    let patch = json!({ "uploaded_bytes": uploaded.uploaded_bytes });
+    let change = Change::new(move |tx| {
+        tx.edit_snapshot(&id, |s| {
+            s.state = SnapshotState::Created;
+            s.stored_bytes = uploaded.head.stored_bytes;
+            s.digest = uploaded.head.digest;
+        })?;
+        Ok(tx.event(&event)?)
+    });
+    Ok(Outcome::Done { patch, change })
+}
+
+/// Withdraws an upload: garbage collection must not wait for it, and a manifest that got through must go.
+pub(super) async fn unupload(ctx: &Context, record: &Record) -> Result<Change, StepError> {
+    let id = snapshot_subject(record)?;
+    let snapshot = ctx.snapshot(&id).await?;
+    let (backups, reference) = (ctx.backups(), reference(&snapshot)?);
+    let abandoned = backup::abandon(&backups, &reference, ctx.clock.now())
+        .await
+        .map_err(|e| stored(e.remedy(), &e))?;
+    if matches!(abandoned, backup::Abandoned::Published) {
+        let deleted = backup::delete_manifest(&backups, &reference, ctx.clock.now()).await;
+        deleted.map_err(|e| stored(e.remedy(), &e))?;
+    }
+    Ok(Change::default())
+}
+
+pub(super) async fn release(ctx: &Context, record: &Record) -> Result<Run, StepError> {
+    let id = snapshot_subject(record)?;
+    let snapshot = ctx.snapshot(&id).await?;
+    if let Some(pool) = &snapshot.pool {
+        ctx.pool(pool)?.delete(&SliceId::Capture(id.clone())).await?;
+    }
+    Ok(Outcome::changed(Change::new(move |tx| {
+        tx.edit_snapshot(&id, |s| s.pool = None)?;
+        Ok(())
+    })))
+}

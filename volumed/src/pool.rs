@@ -1,0 +1,247 @@
+//! Pools: where the bytes of volumes and of captured snapshots live on this host.
+//!
+//! A pool keeps *slices*, each named by its owner's id. The file pool keeps one file a slice; pools of logical volumes
+//! fit the same trait: `activate` and `deactivate` bracket every use of a slice's device, and a layout that is
+//! encrypted is made by whatever the pool uses (a LUKS header in a file, dm-crypt on a device).
+
+mod capacity;
+pub mod file;
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+pub use capacity::Capacity;
+
+use crate::bulk::{ImageSink, ImageSource, Layout};
+use crate::volume::{SnapshotId, VolumeId};
+
+/// The owner of a slice; also its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SliceId {
+    /// A volume's bytes.
+    Volume(VolumeId),
+    /// The local capture of a snapshot that is being uploaded.
+    Capture(SnapshotId),
+}
+
+impl SliceId {
+    /// Returns the name used inside the pool: `v-…` or `s-…`.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Volume(id) => format!("v-{id}"),
+            Self::Capture(id) => format!("s-{id}"),
+        }
+    }
+
+    /// Reads a name; none when it is not ours.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name.split_at_checked(2)? {
+            ("v-", id) => VolumeId::parse(id).ok().map(Self::Volume),
+            ("s-", id) => SnapshotId::parse(id).ok().map(Self::Capture),
+            _ => None,
+        }
+    }
+}
+
+/// A slice as a caller sees it: whose, how large to the guest, and how the bytes lie.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    /// Whose.
+    pub id: SliceId,
+    /// Size as the guest sees it; headers are extra.
+    pub size_bytes: u64,
+    /// Raw or encrypted.
+    pub layout: Layout,
+}
+
+/// A slice found in a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Whose.
+    pub id: SliceId,
+    /// Bytes of the pool that it takes now.
+    pub allocated_bytes: u64,
+    /// Whether it was finished; an unfinished one belongs to an operation that is still running.
+    pub complete: bool,
+}
+
+/// What a pool can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// A copy shares its bytes with the source and takes no time.
+    pub reflink: bool,
+    /// A slice in use can be captured at one point in time by the pool itself.
+    pub atomic_snapshot: bool,
+    /// Encrypted layouts can be made.
+    pub encryption: bool,
+}
+
+/// Room in a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolUsage {
+    /// Size of the file system or volume group.
+    pub total_bytes: u64,
+    /// What nobody uses.
+    pub free_bytes: u64,
+    /// What our slices take.
+    pub allocated_bytes: u64,
+}
+
+/// Whether a grow makes the new last MiB read as zeros, which a volume without a file system needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZeroEnd {
+    /// A file system is on it, which does not look there.
+    Never,
+    /// Only when this call did the lengthening: a guest may have seen a size that an earlier call made.
+    IfGrownNow,
+    /// Nobody has it open.
+    Always,
+}
+
+/// How a copy came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// By the pool, at one point in time, whatever happened to the source meanwhile.
+    Atomically,
+    /// Byte by byte; a point in time only because nobody wrote.
+    Plainly,
+}
+
+/// The device of an activated slice.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// What QEMU opens.
+    pub path: PathBuf,
+    /// How the bytes lie.
+    pub layout: Layout,
+}
+
+/// Why a pool did not do it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PoolError {
+    /// No room.
+    #[error("pool {pool} has no room for {wanted_bytes} bytes")]
+    NoSpace {
+        /// Which pool.
+        pool: String,
+        /// How much was asked for.
+        wanted_bytes: u64,
+    },
+    /// The slice is not there.
+    #[error("pool {pool} has no slice {slice}")]
+    Missing {
+        /// Which pool.
+        pool: String,
+        /// Which slice.
+        slice: String,
+    },
+    /// The slice is there and is not what the catalog says.
+    #[error("pool {pool}: slice {slice} has {found_bytes} bytes, expected {expected_bytes}")]
+    WrongSize {
+        /// Which pool.
+        pool: String,
+        /// Which slice.
+        slice: String,
+        /// As it is.
+        found_bytes: u64,
+        /// As it should be.
+        expected_bytes: u64,
+    },
+    /// The slice's encryption header cannot be used.
+    #[error("pool {pool}: slice {slice}")]
+    Image {
+        /// Which pool.
+        pool: String,
+        /// Which slice.
+        slice: String,
+        /// What is wrong.
+        #[source]
+        source: crate::bulk::ImageError,
+    },
+    /// The header cannot be given the new key.
+    #[error("pool {pool}: header of slice {slice}")]
+    Luks {
+        /// Which pool.
+        pool: String,
+        /// Which slice.
+        slice: String,
+        /// What is wrong.
+        #[source]
+        source: crate::luks::LuksError,
+    },
+    /// The system below.
+    #[error("pool {pool}: {doing} {slice}")]
+    Io {
+        /// Which pool.
+        pool: String,
+        /// Which slice.
+        slice: String,
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// One pool. Every call is idempotent: after a crash the same call comes again.
+#[async_trait]
+pub trait Pool: Send + Sync + Debug {
+    /// Returns its configured name.
+    fn name(&self) -> &str;
+
+    /// Returns `file`, `lvm-thin`, `lvm-linear`.
+    fn kind(&self) -> &'static str;
+
+    /// Returns what it can do on this host.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Tells how much room there is.
+    async fn usage(&self) -> Result<PoolUsage, PoolError>;
+
+    /// Returns the room rules that the operator set.
+    fn capacity(&self) -> Capacity;
+
+    /// Makes a slice whose first and last MiB read as zeros. Makes nothing when it is there with that size.
+    async fn create(&self, slice: &Slice) -> Result<(), PoolError>;
+
+    /// Grows a slice of `from_bytes` to `slice.size_bytes`, whether or not somebody uses it.
+    ///
+    /// On [`PoolError::NoSpace`] it has its former size.
+    async fn grow(&self, slice: &Slice, from_bytes: u64, zero_end: ZeroEnd) -> Result<(), PoolError>;
+
+    /// Copies a slice into a new one of the same size; a different passphrase in `target` re-keys its header.
+    ///
+    /// Without [`Capabilities::atomic_snapshot`] the caller sees to it that nobody writes to `source` meanwhile.
+    async fn copy(&self, source: &Slice, target: &Slice) -> Result<Copied, PoolError>;
+
+    /// Prepares a copy that somebody else writes: returns an empty file of the raw length of `slice`.
+    async fn copy_begin(&self, slice: &Slice) -> Result<PathBuf, PoolError>;
+
+    /// Finishes such a copy, made from a slice with `source_layout`: makes it durable and gives it its name.
+    async fn copy_finish(&self, slice: &Slice, source_layout: &Layout) -> Result<(), PoolError>;
+
+    /// Removes a slice, finished or not. One that is not there is a success.
+    async fn delete(&self, id: &SliceId) -> Result<(), PoolError>;
+
+    /// Says whether a finished slice is there.
+    async fn exists(&self, id: &SliceId) -> Result<bool, PoolError>;
+
+    /// Returns the slices that are ours, in order of name.
+    async fn list(&self) -> Result<Vec<Found>, PoolError>;
+
+    /// Makes the slice's device usable and says where it is.
+    async fn activate(&self, slice: &Slice) -> Result<Device, PoolError>;
+
+    /// Ends the use of the slice's device.
+    async fn deactivate(&self, slice: &Slice) -> Result<(), PoolError>;
+
+    /// Opens the plaintext view of a slice that nobody writes to.
+    async fn open_source(&self, slice: &Slice) -> Result<Box<dyn ImageSource>, PoolError>;
+
+    /// Opens the plaintext view of a slice that is being filled.
+    async fn open_sink(&self, slice: &Slice) -> Result<Box<dyn ImageSink>, PoolError>;
+}

@@ -1,0 +1,428 @@
+//! The file pool: one file a slice, sparse or preallocated, copied by reflink where the file system has it.
+//!
+//! Crash consistency. A slice is built under `<name>.new` and renamed when it is complete and synced, so a file with its
+//! final name always holds what it should; a `.new` file belongs to an operation that will run its step again, which
+//! starts it from nothing. The catalog row comes before the file at creation and goes after it at removal, so a file
+//! always has an owner: what lists as ours without a row was put there by somebody else and is reported, never removed.
+
+mod build;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use crashsafe::{Disk, OpenOptions};
+
+use super::{
+    Capabilities, Capacity, Copied, Device, Found, Pool, PoolError, PoolUsage, Slice, SliceId, ZeroEnd,
+};
+use crate::bulk::{self, ImageError, ImageSink, ImageSource, Images, Layout, Workers};
+use crate::luks;
+use crate::random::Random;
+
+#[cfg(test)]
+mod tests;
+
+const FINAL: &str = ".img";
+const UNFINISHED: &str = ".new";
+/// What guest-init reads at both ends before it makes a file system.
+const EDGE_BYTES: u64 = 1 << 20;
+
+/// Whether the bytes of a slice are taken at once or when they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Allocation {
+    /// Taken when written.
+    Sparse,
+    /// Taken at once.
+    Preallocated,
+}
+
+/// How a file pool is set up.
+#[derive(Clone, Debug)]
+pub struct FilePoolConfig {
+    /// Name.
+    pub name: String,
+    /// Its folder; made when missing.
+    pub path: PathBuf,
+    /// Sparse or preallocated.
+    pub allocation: Allocation,
+    /// Room rules.
+    pub capacity: Capacity,
+}
+
+/// The pool.
+#[derive(Clone, Debug)]
+pub struct FilePool {
+    config: FilePoolConfig,
+    disk: Arc<dyn Disk>,
+    images: Images,
+    workers: Workers,
+    random: Arc<dyn Random>,
+    reflink: bool,
+}
+
+impl FilePool {
+    /// Opens the pool: makes its folder and finds out whether the file system reflinks.
+    ///
+    /// # Errors
+    /// [`PoolError::Io`] when the folder cannot be made or written.
+    pub async fn open(
+        config: FilePoolConfig,
+        disk: Arc<dyn Disk>,
+        images: Images,
+        workers: Workers,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, PoolError> {
+        let mut pool = Self {
+            config,
+            disk,
+            images,
+            workers,
+            random,
+            reflink: false,
+        };
+        pool.reflink = pool.blocking("probe", "folder", Self::prepare).await?;
+        Ok(pool)
+    }
+
+    fn prepare(&self) -> io::Result<bool> {
+        let dir = &self.config.path;
+        self.disk.create_dir_all("pool:open:create_dir", dir)?;
+        if let Some(parent) = dir.parent() {
+            self.disk.sync_dir("pool:open:sync_parent", parent)?;
+        }
+        let (from, to) = (dir.join(".reflink-probe"), dir.join(".reflink-probe.copy"));
+        self.remove_if_there(&from)?;
+        self.remove_if_there(&to)?;
+        let file = self.disk.open("pool:probe:open", &from, OpenOptions::CREATE)?;
+        file.write_at(&[7; 4096], 0)?;
+        drop(file);
+        let reflink = self.disk.reflink("pool:probe:reflink", &from, &to).is_ok();
+        self.remove_if_there(&from)?;
+        self.remove_if_there(&to)?;
+        Ok(reflink)
+    }
+
+    fn path(&self, id: &SliceId) -> PathBuf {
+        self.config.path.join(format!("{}{FINAL}", id.name()))
+    }
+
+    fn unfinished(&self, id: &SliceId) -> PathBuf {
+        self.config.path.join(format!("{}{UNFINISHED}", id.name()))
+    }
+
+    /// Runs disk calls on a worker thread and names what failed.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        slice: impl Into<String>,
+        work: impl FnOnce(&Self) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, PoolError> {
+        let this = self.clone();
+        let done = self.workers.run(move || work(&this)).await;
+        done.map_err(|source| self.io(doing, &slice.into(), source))
+    }
+
+    fn io(&self, doing: &'static str, slice: &str, source: io::Error) -> PoolError {
+        PoolError::Io {
+            pool: self.config.name.clone(),
+            slice: slice.to_owned(),
+            doing,
+            source,
+        }
+    }
+
+    fn image(&self, slice: &SliceId, source: ImageError) -> PoolError {
+        PoolError::Image {
+            pool: self.config.name.clone(),
+            slice: slice.name(),
+            source,
+        }
+    }
+
+    fn no_space(&self, wanted_bytes: u64) -> PoolError {
+        PoolError::NoSpace {
+            pool: self.config.name.clone(),
+            wanted_bytes,
+        }
+    }
+
+    fn missing(&self, id: &SliceId) -> PoolError {
+        PoolError::Missing {
+            pool: self.config.name.clone(),
+            slice: id.name(),
+        }
+    }
+
+    fn remove_if_there(&self, path: &Path) -> io::Result<bool> {
+        match self.disk.remove_file("pool:delete:unlink", path) {
+            Ok(()) => Ok(true),
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Returns the length of a finished slice.
+    async fn length(&self, id: &SliceId) -> Result<Option<u64>, PoolError> {
+        let path = self.path(id);
+        let stat = self
+            .blocking("stat", id.name(), move |pool| pool.disk.stat(&path))
+            .await?;
+        Ok(stat.map(|s| s.len))
+    }
+
+    /// Says whether a finished slice of that size is there; one of another size is an error.
+    async fn already(&self, slice: &Slice) -> Result<bool, PoolError> {
+        let expected_bytes = file_bytes(slice);
+        match self.length(&slice.id).await? {
+            None => Ok(false),
+            Some(found) if found == expected_bytes => Ok(true),
+            Some(found_bytes) => Err(PoolError::WrongSize {
+                pool: self.config.name.clone(),
+                slice: slice.id.name(),
+                found_bytes,
+                expected_bytes,
+            }),
+        }
+    }
+}
+
+/// Returns the length of a slice's file: the guest's bytes and the header.
+fn file_bytes(slice: &Slice) -> u64 {
+    slice.size_bytes + header_bytes(&slice.layout)
+}
+
+fn header_bytes(layout: &Layout) -> u64 {
+    match layout {
+        Layout::Raw => 0,
+        Layout::Luks { .. } => luks::HEADER_BYTES,
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+#[async_trait]
+impl Pool for FilePool {
+    fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "file"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            reflink: self.reflink,
+            atomic_snapshot: self.reflink,
+            encryption: true,
+        }
+    }
+
+    fn capacity(&self) -> Capacity {
+        self.config.capacity
+    }
+
+    async fn usage(&self) -> Result<PoolUsage, PoolError> {
+        let allocated_bytes = self.list().await?.iter().map(|f| f.allocated_bytes).sum();
+        let space = self
+            .blocking("measure", "folder", |pool| pool.disk.space(&pool.config.path))
+            .await?;
+        Ok(PoolUsage {
+            total_bytes: space.total_bytes,
+            free_bytes: space.free_bytes,
+            allocated_bytes,
+        })
+    }
+
+    async fn create(&self, slice: &Slice) -> Result<(), PoolError> {
+        if self.already(slice).await? {
+            return Ok(());
+        }
+        self.build(slice).await?;
+        let unfinished = self.unfinished(&slice.id);
+        let sink = self
+            .images
+            .open_sink(&unfinished, slice.size_bytes, &slice.layout)
+            .await;
+        let sink = sink.map_err(|source| self.image(&slice.id, source))?;
+        let zeroed = async {
+            let edge = EDGE_BYTES.min(slice.size_bytes);
+            sink.zero(0, edge).await?;
+            sink.zero(slice.size_bytes - edge, edge).await?;
+            sink.sync().await
+        };
+        zeroed
+            .await
+            .map_err(|source| self.io("zero the edges of", &slice.id.name(), source))?;
+        self.publish(&slice.id).await
+    }
+
+    async fn grow(&self, slice: &Slice, from_bytes: u64, zero_end: ZeroEnd) -> Result<(), PoolError> {
+        let grown_now = self.lengthen(slice, from_bytes).await?;
+        let zero = match zero_end {
+            ZeroEnd::Never => false,
+            ZeroEnd::IfGrownNow => grown_now,
+            ZeroEnd::Always => true,
+        };
+        if zero {
+            let sink = self
+                .images
+                .open_sink(&self.path(&slice.id), slice.size_bytes, &slice.layout)
+                .await;
+            let sink = sink.map_err(|source| self.image(&slice.id, source))?;
+            let zeroed = async {
+                sink.zero(slice.size_bytes - EDGE_BYTES, EDGE_BYTES).await?;
+                sink.sync().await
+            };
+            zeroed
+                .await
+                .map_err(|source| self.io("zero the end of", &slice.id.name(), source))?;
+        }
+        Ok(())
+    }
+
+    async fn copy(&self, source: &Slice, target: &Slice) -> Result<Copied, PoolError> {
+        assert_eq!(
+            file_bytes(source),
+            file_bytes(target),
+            "a copy has the size and the kind of its source"
+        );
+        let copied = if self.reflink {
+            Copied::Atomically
+        } else {
+            Copied::Plainly
+        };
+        if self.already(target).await? {
+            return Ok(copied);
+        }
+        if self.length(&source.id).await?.is_none() {
+            return Err(self.missing(&source.id));
+        }
+        if self.reflink {
+            let (from, to) = (self.path(&source.id), self.unfinished(&target.id));
+            let linked = self.blocking("reflink", target.id.name(), move |pool| {
+                pool.remove_if_there(&to)?;
+                pool.disk.reflink("pool:copy:reflink", &from, &to)?;
+                pool.disk
+                    .open("pool:copy:open", &to, OpenOptions::READ_WRITE)?
+                    .sync_all()
+            });
+            linked.await?;
+        } else {
+            self.copy_begin(target).await?;
+            self.copy_bytes(source, target).await?;
+        }
+        self.copy_finish(target, &source.layout).await?;
+        Ok(copied)
+    }
+
+    async fn copy_begin(&self, slice: &Slice) -> Result<PathBuf, PoolError> {
+        self.lay_out(slice, None).await?;
+        Ok(self.unfinished(&slice.id))
+    }
+
+    async fn copy_finish(&self, slice: &Slice, source_layout: &Layout) -> Result<(), PoolError> {
+        if self.already(slice).await? {
+            return Ok(());
+        }
+        self.rekey(slice, source_layout).await?;
+        self.publish(&slice.id).await
+    }
+
+    async fn delete(&self, id: &SliceId) -> Result<(), PoolError> {
+        let (done, unfinished) = (self.path(id), self.unfinished(id));
+        let deleted = self.blocking("delete", id.name(), move |pool| {
+            pool.remove_if_there(&unfinished)?;
+            pool.remove_if_there(&done)?;
+            // Also when nothing was there: an earlier run may have removed it without living to sync.
+            pool.disk.sync_dir("pool:delete:sync_dir", &pool.config.path)
+        });
+        deleted.await
+    }
+
+    async fn exists(&self, id: &SliceId) -> Result<bool, PoolError> {
+        Ok(self.length(id).await?.is_some())
+    }
+
+    async fn list(&self) -> Result<Vec<Found>, PoolError> {
+        let listed = self.blocking("list", "folder", |pool| {
+            let mut found = Vec::new();
+            for entry in pool.disk.list(&pool.config.path)? {
+                let (stem, complete) = match (
+                    entry.name.strip_suffix(FINAL),
+                    entry.name.strip_suffix(UNFINISHED),
+                ) {
+                    (Some(stem), _) => (stem, true),
+                    (None, Some(stem)) => (stem, false),
+                    (None, None) => continue,
+                };
+                let Some(id) = SliceId::from_name(stem) else {
+                    continue;
+                };
+                let stat = pool.disk.stat(&pool.config.path.join(&entry.name))?;
+                let allocated_bytes = stat.map_or(0, |s| s.allocated_bytes);
+                found.push(Found {
+                    id,
+                    allocated_bytes,
+                    complete,
+                });
+            }
+            found.sort_by(|a, b| a.id.cmp(&b.id).then(a.complete.cmp(&b.complete)));
+            Ok(found)
+        });
+        listed.await
+    }
+
+    async fn activate(&self, slice: &Slice) -> Result<Device, PoolError> {
+        match self.length(&slice.id).await? {
+            Some(_) => Ok(Device {
+                path: self.path(&slice.id),
+                layout: slice.layout.clone(),
+            }),
+            None => Err(self.missing(&slice.id)),
+        }
+    }
+
+    async fn deactivate(&self, _slice: &Slice) -> Result<(), PoolError> {
+        Ok(()) // a file needs no taking down
+    }
+
+    async fn open_source(&self, slice: &Slice) -> Result<Box<dyn ImageSource>, PoolError> {
+        let opened = self
+            .images
+            .open_source(&self.path(&slice.id), slice.size_bytes, &slice.layout)
+            .await;
+        Ok(Box::new(opened.map_err(|source| self.image(&slice.id, source))?))
+    }
+
+    async fn open_sink(&self, slice: &Slice) -> Result<Box<dyn ImageSink>, PoolError> {
+        let opened = self
+            .images
+            .open_sink(&self.path(&slice.id), slice.size_bytes, &slice.layout)
+            .await;
+        Ok(Box::new(opened.map_err(|source| self.image(&slice.id, source))?))
+    }
+}
+
+async fn copy_plain(images: &Images, from: &Path, to: &Path, bytes: u64) -> Result<(), CopyError> {
+    let source = images.open_source(from, bytes, &Layout::Raw).await?;
+    let sink = images.open_sink(to, bytes, &Layout::Raw).await?;
+    bulk::copy(&source, &sink).await?;
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum CopyError {
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}

@@ -1,0 +1,459 @@
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use operation::Handle;
+use serde::Deserialize;
+use serde_json::{Number, json};
+
+use super::fields::{check_retention, check_size};
+use super::room::Room;
+use super::{Service, refusal};
+use crate::backup::{self, Progress, SnapshotRef};
+use crate::catalog::{Change, Event, OperationRow, TxError};
+use crate::error::Refusal;
+use crate::lifecycle::{self, Command, Plan};
+use crate::ops::{DESTROY, EXPIRE, EXTEND, PURGE, RECOVER, SNAPSHOT, chain};
+use crate::snapshot::{Snapshot, SnapshotState};
+use crate::volume::{Origin, SnapshotId, Volume, VolumeId, VolumeState};
+
+/// How long the list of all snapshots waits for the bucket.
+const LIST_WAIT: Duration = Duration::from_secs(10);
+/// Longest answer of a list of events or operations.
+const LIST_MAX: u32 = 1000;
+
+/// New settings; absent and null leave a field alone.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct UpdateRequest {
+    /// Days, 1 to 60; for new snapshots only.
+    pub snapshot_retention: Option<Number>,
+    /// Whether it is snapshotted by schedule.
+    pub auto_backup_enabled: Option<bool>,
+}
+
+impl Service {
+    /// Returns volumes in the order of creation; those finally destroyed only if asked for.
+    pub async fn volumes(
+        &self,
+        app: Option<String>,
+        include_destroyed: bool,
+    ) -> Result<Vec<Volume>, Refusal> {
+        let all = self
+            .ctx
+            .catalog
+            .transact(|tx| Ok(tx.volumes()?))
+            .await
+            .map_err(refusal)?;
+        let wanted = |v: &Volume| {
+            app.as_ref().is_none_or(|app| &v.app == app)
+                && (v.exists() || (include_destroyed && v.failure.is_none()))
+        };
+        Ok(all.into_iter().filter(wanted).collect())
+    }
+
+    /// Changes settings.
+    ///
+    /// # Errors
+    /// 422 for a retention out of range, 412 for a deleted volume.
+    pub async fn update(&self, id: &VolumeId, request: UpdateRequest) -> Result<Volume, Refusal> {
+        let retention = check_retention(request.snapshot_retention.as_ref())?;
+        let (id, now) = (id.clone(), self.ctx.clock.now());
+        let updated = self.ctx.catalog.transact(move |tx| {
+            let volume = tx
+                .volume(&id)?
+                .ok_or_else(|| Refusal::missing("volume not found"))?;
+            lifecycle::plan(&volume, &Command::Update)?;
+            Ok(tx.edit_volume(&id, |v| {
+                v.snapshot_retention = retention.unwrap_or(v.snapshot_retention);
+                v.auto_backup_enabled = request.auto_backup_enabled.unwrap_or(v.auto_backup_enabled);
+                v.updated_at = now;
+            })?)
+        });
+        updated.await.map_err(refusal)
+    }
+
+    /// Extends a volume; answers when the guest's file system has grown, or needs a restart, or it takes too long.
+    ///
+    /// # Errors
+    /// 422 for a size that is not larger, or too large, or that the pool cannot promise.
+    pub async fn extend(&self, id: &VolumeId, size_gb: Option<&Number>) -> Result<Volume, Refusal> {
+        let max = self.ctx.settings.size_max;
+        let number = size_gb.ok_or_else(|| Refusal::invalid("size_gb is required: the new size, in GB"))?;
+        let volume = self.volume(id).await?;
+        let to = check_size(number, max)?;
+        let pool = self.ctx.pools.get(&volume.pool).ok_or_else(|| {
+            Refusal::unavailable(format!("pool {} is not configured on this node", volume.pool))
+        })?;
+        let usage = pool.usage().await.map_err(|e| Refusal::unavailable(chain(&e)))?;
+        let room = Room {
+            promisable_bytes: pool.capacity().promisable_bytes(&usage),
+            captures_count: !pool.capabilities().reflink,
+        };
+        let (subject, now) = (id.clone(), self.ctx.clock.now());
+        let change = Change::new(move |tx| {
+            let volume = tx
+                .volume(&subject)?
+                .ok_or_else(|| Refusal::missing("volume not found"))?;
+            lifecycle::plan(&volume, &Command::Extend { to, max })?;
+            room.check(tx, &volume.pool, to.bytes() - volume.size.bytes())?;
+            tx.edit_volume(&subject, |v| {
+                v.state = VolumeState::Extending;
+                v.extending_to = Some(to);
+                v.updated_at = now;
+            })?;
+            Ok(())
+        });
+        let mut handle = self
+            .submit(id.as_str(), EXTEND, json!({ "to_gb": to }), change)
+            .await?;
+        self.settle(&mut handle).await?;
+        self.volume(id).await
+    }
+
+    /// Deletes a volume, recoverably.
+    ///
+    /// # Errors
+    /// 412 while it is attached, 409 while another operation changes it.
+    pub async fn destroy(&self, id: &VolumeId) -> Result<Volume, Refusal> {
+        let volume = self.volume(id).await?;
+        match lifecycle::plan(&volume, &Command::Destroy)? {
+            Plan::Already => return Ok(volume),
+            Plan::CancelCreation => return self.cancel_creation(volume).await,
+            Plan::Go => {}
+        }
+        let now = self.ctx.clock.now();
+        let grace = SignedDuration::try_from(self.ctx.settings.destroy_grace).unwrap_or(SignedDuration::MAX);
+        let purge_after = now.checked_add(grace).unwrap_or(Timestamp::MAX);
+        let begun = self.begin_on_volume(id, DESTROY, json!({}), Command::Destroy, move |v| {
+            v.state = VolumeState::SchedulingDestroy;
+            v.deleted_at = Some(now);
+            v.purge_after = Some(purge_after);
+            v.updated_at = now;
+        });
+        self.settle(&mut begun.await?).await?;
+        self.volume(id).await
+    }
+
+    /// Gives up the operation that is filling a volume. Its undo removes the volume.
+    async fn cancel_creation(&self, volume: Volume) -> Result<Volume, Refusal> {
+        let subject = volume.id.to_string();
+        let running = self
+            .ctx
+            .catalog
+            .transact(move |tx| Ok(tx.running_operation(&subject)?));
+        let running = running.await.map_err(refusal)?;
+        let handle = running.and_then(|r| self.runner.follow(&r.id));
+        let Some(mut handle) = handle else {
+            return Err(Refusal::conflict(format!(
+                "volume {} changed meanwhile; try again",
+                volume.id
+            )));
+        };
+        self.runner.cancel(handle.id(), "deleted before it was ready");
+        // Whether it was undone in time or had just been finished, the record says it.
+        let _ = tokio::time::timeout(self.ctx.settings.answer_within, handle.end()).await;
+        let id = volume.id.clone();
+        let now = self
+            .ctx
+            .catalog
+            .transact(move |tx| Ok(tx.volume(&id)?))
+            .await
+            .map_err(refusal)?;
+        Ok(now.unwrap_or(volume))
+    }
+
+    /// Brings a deleted volume back.
+    ///
+    /// # Errors
+    /// 412 when its bytes are being removed already.
+    pub async fn recover(&self, id: &VolumeId) -> Result<Volume, Refusal> {
+        let volume = self.volume(id).await?;
+        if lifecycle::plan(&volume, &Command::Recover)? == Plan::Already {
+            return Ok(volume);
+        }
+        let now = self.ctx.clock.now();
+        let begun = self.begin_on_volume(id, RECOVER, json!({}), Command::Recover, move |v| {
+            v.state = VolumeState::Recovering;
+            v.updated_at = now;
+        });
+        self.settle(&mut begun.await?).await?;
+        self.volume(id).await
+    }
+
+    pub(crate) async fn begin_purge(&self, id: &VolumeId) -> Result<(), Refusal> {
+        let begun = self.begin_on_volume(id, PURGE, json!({}), Command::Purge, |v| {
+            v.state = VolumeState::Destroying
+        });
+        begun.await.map(drop)
+    }
+
+    /// Takes a snapshot; answers when the point in time is taken, not when it is uploaded.
+    ///
+    /// # Errors
+    /// 409 while the volume is not ready, 412 when it is deleted, 422 when a capture has no room.
+    pub async fn take_snapshot(&self, id: &VolumeId) -> Result<Snapshot, Refusal> {
+        let (snapshot, mut handle) = self.begin_snapshot(id, None).await?;
+        let captured = handle.until(|record| record.next > 0);
+        match tokio::time::timeout(self.ctx.settings.answer_within, captured).await {
+            Ok(record) if record.status.ended() => drop(self.settle(&mut handle).await?),
+            Ok(_) | Err(_) => {}
+        }
+        self.snapshot(&snapshot).await
+    }
+
+    pub(crate) async fn begin_snapshot(
+        &self,
+        id: &VolumeId,
+        slot: Option<Timestamp>,
+    ) -> Result<(SnapshotId, Handle), Refusal> {
+        let volume = self.volume(id).await?;
+        let pool = self.ctx.pools.get(&volume.pool).ok_or_else(|| {
+            Refusal::unavailable(format!("pool {} is not configured on this node", volume.pool))
+        })?;
+        let usage = pool.usage().await.map_err(|e| Refusal::unavailable(chain(&e)))?;
+        let captures_count = !pool.capabilities().reflink;
+        let room = Room {
+            promisable_bytes: pool.capacity().promisable_bytes(&usage),
+            captures_count,
+        };
+        let (snapshot_id, now) = (SnapshotId::generate(&*self.ctx.random), self.ctx.clock.now());
+        let (subject, new) = (id.clone(), snapshot_id.clone());
+        let change = Change::new(move |tx| {
+            let volume = tx
+                .volume(&subject)?
+                .ok_or_else(|| Refusal::missing("volume not found"))?;
+            lifecycle::plan(&volume, &Command::Snapshot)?;
+            if captures_count {
+                room.check(tx, &volume.pool, volume.size.bytes())?;
+            }
+            tx.put_snapshot(&waiting(new, &volume, now, slot.is_some()))?;
+            if slot.is_some() {
+                // Served even if it fails: the next slot is tried, not this one for ever.
+                tx.edit_volume(&subject, |v| v.scheduled_slot = slot)?;
+            }
+            Ok(())
+        });
+        let handle = self
+            .submit(snapshot_id.as_str(), SNAPSHOT, json!({}), change)
+            .await?;
+        Ok((snapshot_id, handle))
+    }
+
+    /// Returns a snapshot.
+    ///
+    /// # Errors
+    /// 404.
+    pub async fn snapshot(&self, id: &SnapshotId) -> Result<Snapshot, Refusal> {
+        let wanted = id.clone();
+        let found = self
+            .ctx
+            .catalog
+            .transact(move |tx| Ok(tx.snapshot(&wanted)?))
+            .await
+            .map_err(refusal)?;
+        found
+            .filter(|s| s.state != SnapshotState::Deleted)
+            .ok_or_else(|| {
+                Refusal::missing(format!(
+                    "snapshot {id} not found; list the snapshots to see which there are"
+                ))
+            })
+    }
+
+    /// Returns a volume's snapshots, oldest first; also of a volume that is gone.
+    ///
+    /// # Errors
+    /// 404 when neither the volume nor a snapshot of it is known.
+    pub async fn snapshots_of(&self, id: &VolumeId) -> Result<Vec<Snapshot>, Refusal> {
+        self.adopt_first().await;
+        let wanted = id.clone();
+        let found = self
+            .ctx
+            .catalog
+            .transact(move |tx| Ok((tx.volume(&wanted)?, tx.snapshots_of(&wanted)?)));
+        match found.await.map_err(refusal)? {
+            (None, snapshots) if snapshots.is_empty() => Err(Refusal::missing("volume not found")),
+            (_, snapshots) => Ok(snapshots.into_iter().filter(Snapshot::listed).collect()),
+        }
+    }
+
+    /// Returns all snapshots, oldest first, those found in the bucket included.
+    pub async fn snapshots(&self, app: Option<String>) -> Result<Vec<Snapshot>, Refusal> {
+        self.adopt_first().await;
+        let all = self
+            .ctx
+            .catalog
+            .transact(|tx| Ok(tx.snapshots()?))
+            .await
+            .map_err(refusal)?;
+        let wanted = |s: &Snapshot| s.listed() && app.as_ref().is_none_or(|app| &s.app == app);
+        Ok(all.into_iter().filter(wanted).collect())
+    }
+
+    /// Lists the bucket if that was not done since the start. A store that does not answer does not keep anybody from
+    /// seeing what the catalog knows; the housekeeper goes on trying.
+    async fn adopt_first(&self) {
+        if !self.adopted_once()
+            && let Err(why) = self.adopt(LIST_WAIT).await
+        {
+            tracing::warn!(
+                why,
+                "bucket not listed; snapshots shown as the catalog knows them"
+            );
+        }
+    }
+
+    /// Deletes a snapshot, or gives it up when it is not finished.
+    ///
+    /// # Errors
+    /// 409 while a volume is being restored from it.
+    pub async fn delete_snapshot(&self, id: &SnapshotId) -> Result<Snapshot, Refusal> {
+        let snapshot = self.snapshot(id).await?;
+        let mut handle = if snapshot.in_progress() {
+            let subject = id.to_string();
+            let running = self
+                .ctx
+                .catalog
+                .transact(move |tx| Ok(tx.running_operation(&subject)?));
+            let running = running
+                .await
+                .map_err(refusal)?
+                .and_then(|r| self.runner.follow(&r.id));
+            let Some(handle) = running else {
+                return Err(Refusal::conflict(format!(
+                    "snapshot {id} changed meanwhile; try again"
+                )));
+            };
+            self.runner.cancel(handle.id(), "deleted before it was finished");
+            handle
+        } else if snapshot.state == SnapshotState::Deleting {
+            return Ok(snapshot);
+        } else {
+            self.begin_expire(id).await?
+        };
+        // A store that does not answer delays the deletion; it is on its way and the answer says so.
+        let _ = tokio::time::timeout(self.ctx.settings.answer_within.min(LIST_WAIT), handle.end()).await;
+        let wanted = id.clone();
+        let now = self
+            .ctx
+            .catalog
+            .transact(move |tx| Ok(tx.snapshot(&wanted)?))
+            .await
+            .map_err(refusal)?;
+        Ok(now.unwrap_or(snapshot))
+    }
+
+    pub(crate) async fn begin_expire(&self, id: &SnapshotId) -> Result<Handle, Refusal> {
+        let subject = id.clone();
+        let change = Change::new(move |tx| {
+            let restoring = |v: &Volume| {
+                matches!(&v.origin, Origin::Snapshot { snapshot_id } if *snapshot_id == subject)
+                    && matches!(v.state, VolumeState::Creating | VolumeState::Restoring)
+            };
+            if let Some(volume) = tx.existing_volumes()?.iter().find(|v| restoring(v)) {
+                return Err(Refusal::conflict(format!(
+                    "volume {} is being restored from snapshot {subject}; delete it when that has ended",
+                    volume.id
+                ))
+                .into());
+            }
+            let snapshot = tx
+                .snapshot(&subject)?
+                .ok_or_else(|| Refusal::missing("snapshot not found"))?;
+            if snapshot.state != SnapshotState::Created {
+                let state = snapshot.state.name();
+                return Err(Refusal::conflict(format!("snapshot {subject} is {state}; try again")).into());
+            }
+            tx.edit_snapshot(&subject, |s| s.state = SnapshotState::Deleting)?;
+            Ok(())
+        });
+        self.submit(id.as_str(), EXPIRE, json!({}), change).await
+    }
+
+    /// Reads a whole backup back and checks every block.
+    ///
+    /// # Errors
+    /// 412 for a snapshot that is not finished, 503 when the store does not answer.
+    pub async fn verify(&self, id: &SnapshotId) -> Result<backup::VerifyReport, Refusal> {
+        let snapshot = self.snapshot(id).await?;
+        if snapshot.state != SnapshotState::Created {
+            let state = snapshot.state.name();
+            return Err(Refusal::precondition(format!(
+                "snapshot {id} is {state}; verify it when it is created"
+            )));
+        }
+        let reference = SnapshotRef::new(snapshot.volume_id.as_str(), id.as_str());
+        let reference = reference.map_err(|e| Refusal::internal(e.to_string()))?;
+        let verified = backup::verify(&self.ctx.backups(), &reference, &Progress::default()).await;
+        let report = verified.map_err(|error| match error.remedy() {
+            objstore::Remedy::Retry => Refusal::unavailable(format!(
+                "{}; the object store does not answer, try again when it does",
+                chain(&error)
+            )),
+            _ => Refusal::internal(chain(&error)),
+        })?;
+        if report.is_whole() {
+            let (id, volume, now) = (id.clone(), snapshot.volume_id, self.ctx.clock.now());
+            let noted = self.ctx.catalog.transact(move |tx| {
+                tx.edit_snapshot(&id, |s| s.last_verified = Some(now))?;
+                if tx.volume(&volume)?.is_some() {
+                    tx.edit_volume(&volume, |v| v.last_verified_restore = Some(now))?;
+                }
+                Ok(())
+            });
+            noted.await.map_err(refusal)?;
+        }
+        Ok(report)
+    }
+
+    /// Returns operations, newest first.
+    pub async fn operations(&self, subject: Option<String>) -> Result<Vec<OperationRow>, Refusal> {
+        let found = self
+            .ctx
+            .catalog
+            .transact(move |tx| Ok(tx.operations(subject.as_deref(), LIST_MAX)?));
+        found.await.map_err(refusal)
+    }
+
+    /// Returns events after a number, oldest first.
+    pub async fn events(&self, after: i64) -> Result<Vec<Event>, Refusal> {
+        self.ctx
+            .catalog
+            .transact(move |tx| Ok(tx.events(after, LIST_MAX)?))
+            .await
+            .map_err(refusal)
+    }
+
+    /// Returns the ids of running operations by subject.
+    pub async fn running(&self) -> Result<std::collections::HashMap<String, String>, Refusal> {
+        let running: Result<_, TxError> = self.ctx.catalog.transact(|tx| Ok(tx.running_operations()?)).await;
+        Ok(running
+            .map_err(refusal)?
+            .into_iter()
+            .map(|r| (r.subject, r.id.to_string()))
+            .collect())
+    }
+}
+
+fn waiting(id: SnapshotId, volume: &Volume, now: Timestamp, scheduled: bool) -> Snapshot {
+    Snapshot {
+        id,
+        volume_id: volume.id.clone(),
+        app: volume.app.clone(),
+        volume_name: volume.name.clone(),
+        state: SnapshotState::Waiting,
+        scheduled,
+        created_at: now,
+        retention_days: volume.snapshot_retention,
+        volume_bytes: volume.size.bytes(),
+        stored_bytes: 0,
+        digest: String::new(),
+        pool: Some(volume.pool.clone()),
+        encrypted: volume.encrypted,
+        generation: volume.generation,
+        formatted: volume.formatted,
+        fstype: volume.fstype.name().to_owned(),
+        wrapped_key: volume.wrapped_key.clone(),
+        last_verified: None,
+    }
+}

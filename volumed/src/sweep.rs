@@ -1,0 +1,164 @@
+//! The housekeeper: begins what is due, adopts what the bucket holds, collects garbage.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::backup::{self, GcPolicy};
+use crate::catalog::{NewEvent, TxError};
+use crate::error::Refusal;
+use crate::ops::chain;
+use crate::schedule::{self, Due};
+use crate::service::Service;
+use crate::snapshot::Snapshot;
+
+/// Ended operations and events that are kept.
+const HISTORY_KEEP: u32 = 10_000;
+
+/// What one garbage collection did, over all volumes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Collected {
+    /// Volumes looked at.
+    pub volumes: u64,
+    /// Objects deleted.
+    pub deleted_objects: u64,
+    /// Volumes that could not be collected, with the reason.
+    pub errors: Vec<String>,
+}
+
+impl Service {
+    /// Runs the housekeeper until `shutdown`.
+    pub async fn sweep_until(self, shutdown: CancellationToken) {
+        let settings = &self.context().settings;
+        let mut next_gc = Instant::now() + settings.gc_interval;
+        loop {
+            self.sweep_once().await;
+            if Instant::now() >= next_gc {
+                let collected = self.collect_garbage().await;
+                info!(
+                    volumes = collected.volumes,
+                    deleted = collected.deleted_objects,
+                    "garbage collected"
+                );
+                next_gc = Instant::now() + settings.gc_interval;
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(settings.sweep_interval) => {}
+            }
+        }
+    }
+
+    /// Begins everything that is due now.
+    pub async fn sweep_once(&self) {
+        if let Err(error) = self.begin_due().await {
+            warn!(error = %error, "housekeeping put off");
+        }
+        // Once is enough: every later snapshot of this bucket is made here. A listing costs a GET a snapshot.
+        if !self.adopted_once()
+            && let Err(error) = self.adopt(ADOPT_TIMEOUT).await
+        {
+            warn!(error, "bucket not listed");
+        }
+    }
+
+    async fn begin_due(&self) -> Result<(), TxError> {
+        let ctx = self.context();
+        let (volumes, snapshots) = ctx
+            .catalog
+            .transact(|tx| {
+                tx.trim_history(HISTORY_KEEP)?;
+                Ok((tx.existing_volumes()?, tx.snapshots()?))
+            })
+            .await?;
+        let due = schedule::due(
+            ctx.clock.now(),
+            ctx.settings.snapshot_interval,
+            &volumes,
+            &snapshots,
+        );
+        for due in due {
+            let begun: Result<(), Refusal> = match due.clone() {
+                Due::Snapshot { volume, slot } => self.begin_snapshot(&volume, Some(slot)).await.map(drop),
+                Due::Expire { snapshot } => self.begin_expire(&snapshot).await.map(drop),
+                Due::Purge { volume } => self.begin_purge(&volume).await,
+            };
+            if let Err(refusal) = begun {
+                info!(due = ?due, why = %refusal, "not begun; tried again later");
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings snapshots that the bucket holds and the catalog does not know into the catalog. Returns how many.
+    ///
+    /// # Errors
+    /// A sentence when the store does not answer within `timeout`.
+    pub async fn adopt(&self, timeout: Duration) -> Result<usize, String> {
+        let ctx = self.context();
+        let backups = ctx.backups();
+        let listed = tokio::time::timeout(timeout, backup::list(&backups)).await;
+        let listing = match listed {
+            Err(_) => return Err("the object store does not answer".to_owned()),
+            Ok(Err(error)) => return Err(chain(&error)),
+            Ok(Ok(listing)) => listing,
+        };
+        for damage in &listing.unreadable {
+            warn!(damage = %damage, "manifest in the bucket cannot be read");
+        }
+        let found: Vec<Snapshot> = listing.heads.iter().filter_map(Snapshot::adopted).collect();
+        let now = ctx.clock.now();
+        let adopted = ctx.catalog.transact(move |tx| {
+            let mut adopted = 0;
+            for snapshot in found {
+                // Deleted ones are known too: a listing that began before the deletion brings nothing back.
+                if tx.snapshot(&snapshot.id)?.is_some() {
+                    continue;
+                }
+                tx.put_snapshot(&snapshot)?;
+                let message = format!("snapshot {} was found in the bucket", snapshot.id);
+                let subject = snapshot.volume_id.to_string();
+                tx.event(&NewEvent {
+                    at: now,
+                    subject,
+                    kind: "snapshot_found",
+                    message,
+                })?;
+                adopted += 1;
+            }
+            Ok(adopted)
+        });
+        self.mark_adopted();
+        adopted.await.map_err(|error| chain(&error))
+    }
+
+    /// Collects the garbage of every volume that has anything in the bucket.
+    pub async fn collect_garbage(&self) -> Collected {
+        let ctx = self.context();
+        let backups = ctx.backups();
+        let mut collected = Collected::default();
+        let volumes = match backup::volumes(&backups).await {
+            Ok(volumes) => volumes,
+            Err(error) => {
+                collected.errors.push(chain(&error));
+                return collected;
+            }
+        };
+        let policy = GcPolicy {
+            grace: ctx.settings.gc_grace,
+            ..GcPolicy::default()
+        };
+        for volume in volumes {
+            collected.volumes += 1;
+            match backup::gc(&backups, &volume, ctx.clock.now(), &policy).await {
+                Ok(report) => collected.deleted_objects += report.swept_blocks + report.tombstones,
+                Err(error) => collected.errors.push(format!("{volume}: {}", chain(&error))),
+            }
+        }
+        collected
+    }
+}
+
+const ADOPT_TIMEOUT: Duration = Duration::from_secs(30);
