@@ -1,0 +1,5 @@
+mod archives;
+mod crashes;
+mod fixtures;
+mod registries;
+mod store;
