@@ -1,0 +1,226 @@
+//! `hangar volumes`.
+
+use clap::{ArgAction, Args, Subcommand};
+
+use super::{AppArg, JsonArg, YesArg};
+
+/// What to do with volumes.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a volume: empty, or from a snapshot
+    Create(Create),
+    /// List an app's volumes
+    #[command(alias = "ls")]
+    List(List),
+    /// Show one volume
+    Show(One),
+    /// Make a volume larger while its machine runs
+    Extend(Extend),
+    /// Change a volume's snapshot settings
+    Update(Update),
+    /// Copy a volume as it is now into a new one
+    Fork(Fork),
+    /// Destroy volumes; they can be recovered for a while
+    #[command(aliases = ["delete", "rm"])]
+    Destroy(Destroy),
+    /// Bring a destroyed volume back
+    Recover(One),
+    /// Points in time of a volume
+    #[command(visible_aliases = ["snapshot", "snaps"])]
+    Snapshots {
+        /// What to do.
+        #[command(subcommand)]
+        command: Snapshots,
+    },
+}
+
+/// Options of `create`.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Name: lower-case letters, digits and underscores
+    pub name: String,
+    /// App.
+    #[command(flatten)]
+    pub app: AppArg,
+    /// Region [default: the node's]
+    #[arg(short, long)]
+    pub region: Option<String>,
+    /// Size in GB [default: 1, or the snapshot's]
+    #[arg(short, long, value_name = "GB")]
+    pub size: Option<String>,
+    /// How many
+    #[arg(short = 'n', long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub count: u32,
+    /// Days to keep snapshots, 1 to 60 [default: 5]
+    #[arg(long, value_name = "DAYS")]
+    pub snapshot_retention: Option<u32>,
+    /// Take a snapshot every day [default: true]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub scheduled_snapshots: Option<bool>,
+    /// Do not encrypt
+    #[arg(long)]
+    pub no_encryption: bool,
+    /// Not in a zone with a volume of the same name
+    #[arg(long, num_args = 0..=1, default_value_t = true, default_missing_value = "true", require_equals = true, action = ArgAction::Set, value_name = "BOOL")]
+    pub require_unique_zone: bool,
+    /// Not in a zone with any volume of the app
+    #[arg(long)]
+    pub unique_zone_app_wide: bool,
+    /// Snapshot to fill it from
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub snapshot_id: Option<String>,
+    /// File system: ext4, xfs or raw
+    #[arg(long, value_name = "TYPE")]
+    pub fs_type: Option<String>,
+    /// Kind of volume
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// Pool of the node
+    #[arg(long)]
+    pub pool: Option<String>,
+    /// Consent.
+    #[command(flatten)]
+    pub yes: YesArg,
+    /// Output.
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// Options of `list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// App.
+    #[command(flatten)]
+    pub app: AppArg,
+    /// Destroyed ones too
+    #[arg(long)]
+    pub all: bool,
+    /// Output.
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// Options of a command about one volume.
+#[derive(Debug, Args)]
+pub struct One {
+    /// Volume id
+    pub volume: String,
+    /// App.
+    #[command(flatten)]
+    pub app: AppArg,
+    /// Output.
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// Options of `extend`.
+#[derive(Debug, Args)]
+pub struct Extend {
+    /// Volume id
+    pub volume: String,
+    /// New size in GB, or +GB to add
+    #[arg(short, long, value_name = "GB", allow_hyphen_values = true)]
+    pub size: Option<String>,
+    /// App.
+    #[command(flatten)]
+    pub app: AppArg,
+    /// Consent; nothing is asked.
+    #[command(flatten)]
+    pub yes: YesArg,
+    /// Output.
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// Options of `update`.
+#[derive(Debug, Args)]
+pub struct Update {
+    /// Volume id
+    pub volume: String,
+    /// Days to keep new snapshots, 1 to 60
+    #[arg(long, value_name = "DAYS")]
+    pub snapshot_retention: Option<u32>,
+    /// Take a snapshot every day
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub scheduled_snapshots: Option<bool>,
+    /// App.
+    #[command(flatten)]
+    pub app: AppArg,
+    /// Output.
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// Options of `fork`.
+#[derive(Debug, Args)]
+pub struct Fork {
+    /// Volume id of the source
+    pub volume: String,
+    /// Name of the new volume [default: the source's]
+    #[arg(short, long)]
+    pub name: Option<String>,
+    /// Region [default: the source's]
+    #[arg(short, long)]
+    pub region: Option<String>,
+    /// Not in a zone with a volume of the same name
+    #[arg(long, num_args = 0..=1, default_value_t = true, default_missing_value = "true", require_equals = true, action = ArgAction::Set, value_name = "BOOL")]
+    pub require_unique_zone: bool,
+    /// Not in a zone with any volume of the app
+    #[arg(long)]
+    pub unique_zone_app_wide: bool,
+    /// App.
+    #[command(flatten)]
+    pub app: AppArg,
+    /// Output.
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// Options of `destroy`.
+#[derive(Debug, Args)]
+pub struct Destroy {
+    /// Volume ids
+    #[arg(required = true)]
+    pub volumes: Vec<String>,
+    /// App.
+    #[command(flatten)]
+    pub app: AppArg,
+    /// Consent.
+    #[command(flatten)]
+    pub yes: YesArg,
+}
+
+/// What to do with snapshots.
+#[derive(Debug, Subcommand)]
+pub enum Snapshots {
+    /// Take a snapshot now
+    Create(One),
+    /// List a volume's snapshots, or without a volume all that the node and its bucket know
+    #[command(alias = "ls")]
+    List(SnapshotList),
+    /// Read a snapshot back from the bucket and compare it
+    Verify(SnapshotVerify),
+}
+
+/// Options of `snapshots list`.
+#[derive(Debug, Args)]
+pub struct SnapshotList {
+    /// Volume id
+    pub volume: Option<String>,
+    /// App.
+    #[command(flatten)]
+    pub app: AppArg,
+    /// Output.
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// Options of `snapshots verify`.
+#[derive(Debug, Args)]
+pub struct SnapshotVerify {
+    /// Snapshot id
+    pub snapshot: String,
+    /// Output.
+    #[command(flatten)]
+    pub json: JsonArg,
+}

@@ -1,0 +1,265 @@
+//! `hangar volumes`.
+
+use serde_json::{Value, json};
+
+use super::{Context, items, snapshots, text};
+use crate::cli::volumes::{Command, Create, Destroy, Extend, Fork, List, One, Update};
+use crate::failure::Failure;
+use crate::rest::escaped;
+use crate::size::{self, NewSize};
+use crate::{table, when};
+
+/// Not shown by `list` without `--all`.
+const HIDDEN_STATES: [&str; 6] = [
+    "scheduling_destroy",
+    "fork_cleanup",
+    "waiting_for_detach",
+    "pending_destroy",
+    "destroying",
+    "destroyed",
+];
+
+pub(super) async fn run(command: Command, context: &mut Context<'_>) -> Result<(), Failure> {
+    match command {
+        Command::Create(arguments) => create(arguments, context).await,
+        Command::List(arguments) => list(arguments, context).await,
+        Command::Show(arguments) => show(arguments, context).await,
+        Command::Extend(arguments) => extend(arguments, context).await,
+        Command::Update(arguments) => update(arguments, context).await,
+        Command::Fork(arguments) => fork(arguments, context).await,
+        Command::Destroy(arguments) => destroy(arguments, context).await,
+        Command::Recover(arguments) => recover(arguments, context).await,
+        Command::Snapshots { command } => snapshots::run(command, context).await,
+    }
+}
+
+async fn create(arguments: Create, context: &mut Context<'_>) -> Result<(), Failure> {
+    let app = context.app(&arguments.app)?;
+    let size_gb = arguments.size.as_deref().map(parse_size).transpose()?;
+    // Without a size a restored volume takes its snapshot's, an empty one what `fly` gives.
+    let size_gb = size_gb.or_else(|| arguments.snapshot_id.is_none().then_some(1));
+    let rest = context.rest()?;
+    let path = format!("/v1/apps/{}/volumes", escaped(&app));
+    if arguments.count == 1 && !arguments.yes.yes {
+        let known = items(rest.get("list volumes", &path).await?);
+        if !known.iter().any(|volume| text(volume, "name") == arguments.name) {
+            context.output.say(
+                "Warning! Volumes live on one host: keep two or more of a name, or rely on snapshots.",
+            )?;
+            context.output.confirm(false, "Create a single volume?")?;
+        }
+    }
+    for _ in 0..arguments.count {
+        let body = json!({
+            "name": arguments.name,
+            "region": arguments.region,
+            "size_gb": size_gb,
+            "encrypted": arguments.no_encryption.then_some(false),
+            "require_unique_zone": arguments.require_unique_zone,
+            "unique_zone_app_wide": arguments.unique_zone_app_wide,
+            "snapshot_retention": arguments.snapshot_retention,
+            "auto_backup_enabled": arguments.scheduled_snapshots,
+            "fstype": arguments.fs_type,
+            "snapshot_id": arguments.snapshot_id,
+            "type": arguments.kind,
+            "pool": arguments.pool,
+            "idempotency_key": daemon::random::hex(16),
+        });
+        let work = rest.post("create volume", &path, &body);
+        let volume = context.output.during("creating the volume", work).await?;
+        print(context, &app, &volume, arguments.json.json)?;
+    }
+    Ok(())
+}
+
+async fn list(arguments: List, context: &mut Context<'_>) -> Result<(), Failure> {
+    let app = context.app(&arguments.app)?;
+    let rest = context.rest()?;
+    let path = format!("/v1/apps/{}/volumes", escaped(&app));
+    let all = items(
+        context
+            .output
+            .during("listing volumes", rest.get("list volumes", &path))
+            .await?,
+    );
+    let hidden = |volume: &Value| !arguments.all && HIDDEN_STATES.contains(&text(volume, "state"));
+    let volumes: Vec<Value> = all.into_iter().filter(|volume| !hidden(volume)).collect();
+    if arguments.json.json {
+        return context.output.json(&volumes);
+    }
+    let now = context.clock.now();
+    let rows: Vec<Vec<String>> = volumes
+        .iter()
+        .map(|volume| {
+            let unwell = !["", "ok"].contains(&text(volume, "host_status"));
+            vec![
+                format!("{}{}", text(volume, "id"), if unwell { "*" } else { "" }),
+                text(volume, "state").to_owned(),
+                text(volume, "name").to_owned(),
+                format!("{}GB", volume["size_gb"]),
+                text(volume, "region").to_owned(),
+                text(volume, "zone").to_owned(),
+                volume["encrypted"].to_string(),
+                text(volume, "attached_machine_id").to_owned(),
+                when::ago_text(text(volume, "created_at"), now),
+            ]
+        })
+        .collect();
+    let headings = [
+        "id",
+        "state",
+        "name",
+        "size",
+        "region",
+        "zone",
+        "encrypted",
+        "attached vm",
+        "created at",
+    ];
+    context.output.raw(table::render(&headings, &rows).as_bytes())
+}
+
+async fn show(arguments: One, context: &mut Context<'_>) -> Result<(), Failure> {
+    let app = context.app(&arguments.app)?;
+    let volume = context
+        .rest()?
+        .get("retrieve volume", &one(&app, &arguments.volume))
+        .await?;
+    print(context, &app, &volume, arguments.json.json)
+}
+
+async fn extend(arguments: Extend, context: &mut Context<'_>) -> Result<(), Failure> {
+    let app = context.app(&arguments.app)?;
+    let missing = Failure::MissingOption {
+        what: "invalid size: use -s GB, or -s +GB to add",
+    };
+    let given = arguments.size.ok_or(missing)?;
+    let wanted = size::parse_new(&given).ok_or_else(|| bad_size(&given))?;
+    let rest = context.rest()?;
+    let path = one(&app, &arguments.volume);
+    let size_gb = match wanted {
+        NewSize::To(size_gb) => size_gb,
+        NewSize::By(more) => {
+            let volume = rest.get("retrieve volume", &path).await?;
+            volume["size_gb"].as_u64().unwrap_or(0).saturating_add(more)
+        }
+    };
+    let body = json!({"size_gb": size_gb});
+    let (extend_path, message) = (format!("{path}/extend"), format!("extending to {size_gb} GB"));
+    let work = rest.put("extend volume", &extend_path, &body);
+    let answer = context.output.during(&message, work).await?;
+    let volume = &answer["volume"];
+    if arguments.json.json {
+        return context.output.json(volume);
+    }
+    print(context, &app, volume, false)?;
+    let sentence = if answer["needs_restart"].as_bool().unwrap_or(false) {
+        "You will need to stop and start your Machine to increase the size of the file system"
+    } else {
+        "Your Machine got its volume size extended without needing a restart"
+    };
+    context.output.line(sentence)
+}
+
+async fn update(arguments: Update, context: &mut Context<'_>) -> Result<(), Failure> {
+    let app = context.app(&arguments.app)?;
+    let body = json!({
+        "snapshot_retention": arguments.snapshot_retention,
+        "auto_backup_enabled": arguments.scheduled_snapshots,
+    });
+    let volume = context
+        .rest()?
+        .put("update volume", &one(&app, &arguments.volume), &body)
+        .await?;
+    print(context, &app, &volume, arguments.json.json)
+}
+
+async fn fork(arguments: Fork, context: &mut Context<'_>) -> Result<(), Failure> {
+    let app = context.app(&arguments.app)?;
+    let rest = context.rest()?;
+    let source = rest.get("retrieve volume", &one(&app, &arguments.volume)).await?;
+    let body = json!({
+        "name": arguments.name.as_deref().unwrap_or(text(&source, "name")),
+        "region": arguments.region,
+        "source_volume_id": arguments.volume,
+        "require_unique_zone": arguments.require_unique_zone,
+        "unique_zone_app_wide": arguments.unique_zone_app_wide,
+        "idempotency_key": daemon::random::hex(16),
+    });
+    let path = format!("/v1/apps/{}/volumes", escaped(&app));
+    let volume = context
+        .output
+        .during("forking the volume", rest.post("fork volume", &path, &body))
+        .await?;
+    print(context, &app, &volume, arguments.json.json)
+}
+
+async fn destroy(arguments: Destroy, context: &mut Context<'_>) -> Result<(), Failure> {
+    let app = context.app(&arguments.app)?;
+    let rest = context.rest()?;
+    for id in &arguments.volumes {
+        if !arguments.yes.yes {
+            context
+                .output
+                .say("Warning: a destroyed volume is gone for good after its grace period of a day.")?;
+        }
+        context
+            .output
+            .confirm(arguments.yes.yes, &format!("Destroy volume {id}?"))?;
+        let volume = rest.delete("destroy volume", &one(&app, id)).await?;
+        context.output.line(format!(
+            "Destroyed volume ID: {id} name: {}",
+            text(&volume, "name")
+        ))?;
+    }
+    Ok(())
+}
+
+async fn recover(arguments: One, context: &mut Context<'_>) -> Result<(), Failure> {
+    let app = context.app(&arguments.app)?;
+    let path = format!("/hangar{}/recover", one(&app, &arguments.volume));
+    let volume = context.rest()?.post("recover volume", &path, &json!({})).await?;
+    print(context, &app, &volume, arguments.json.json)
+}
+
+fn print(context: &mut Context<'_>, app: &str, volume: &Value, json: bool) -> Result<(), Failure> {
+    if json {
+        return context.output.json(volume);
+    }
+    context.output.raw(block(app, volume).as_bytes())
+}
+
+/// The block that `fly` prints for one volume.
+fn block(app: &str, volume: &Value) -> String {
+    table::block(&[
+        ("ID", text(volume, "id").to_owned()),
+        ("Name", text(volume, "name").to_owned()),
+        ("App", app.to_owned()),
+        ("Region", text(volume, "region").to_owned()),
+        ("Zone", text(volume, "zone").to_owned()),
+        ("Size GB", volume["size_gb"].to_string()),
+        ("Encrypted", volume["encrypted"].to_string()),
+        ("Created at", when::date_text(text(volume, "created_at"))),
+        ("Snapshot retention", volume["snapshot_retention"].to_string()),
+        ("Scheduled snapshots", volume["auto_backup_enabled"].to_string()),
+    ])
+}
+
+fn one(app: &str, volume: &str) -> String {
+    format!("/v1/apps/{}/volumes/{}", escaped(app), escaped(volume))
+}
+
+fn parse_size(given: &str) -> Result<u64, Failure> {
+    size::parse_gb(given).ok_or_else(|| bad_size(given))
+}
+
+fn bad_size(given: &str) -> Failure {
+    Failure::BadValue {
+        what: "size",
+        given: given.to_owned(),
+        expected: "use whole GB, like 3 or 3gb, or +1 to add",
+    }
+}
+
+#[cfg(test)]
+mod tests;
