@@ -1,0 +1,95 @@
+//! `cargo xtask ci`: the gate. The same command on a desk, in `make test` and on a CI machine.
+
+use crate::{setup, shell, soak, tidy};
+use anyhow::{Context, Result, bail};
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+    time::Instant,
+};
+
+/// Seeds of each simulated world that every run replays, always the same ones.
+const FIXED_SEEDS: u64 = 1_000;
+
+/// Runs every stage, stops at the first that fails, and ends with `N passed, 0 failed`.
+#[allow(clippy::print_stdout, reason = "the closing line is this command's result")]
+pub(crate) fn run() -> Result<()> {
+    stage("setup", setup::run)?;
+    stage("fmt", || {
+        shell::must(&mut shell::cargo(&["fmt", "--all", "--check"]))
+    })?;
+    stage("tidy", tidy::run)?;
+    let clippy = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    stage("clippy", || shell::must(&mut shell::cargo(&clippy)))?;
+    stage("build", || {
+        shell::must(&mut shell::cargo(&["build", "--workspace", "--bins"]))
+    })?;
+    let mut passed = 0;
+    stage("tests", || {
+        passed = tests()?;
+        Ok(())
+    })?;
+    let operations = soak::Args {
+        world: "operations".into(),
+        seeds: FIXED_SEEDS,
+        from: Some(1),
+    };
+    stage("soak operations", || soak::run(&operations))?;
+    println!("\n{} passed, 0 failed", passed + FIXED_SEEDS);
+    Ok(())
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a stage's duration is printed, nothing else"
+)]
+fn stage(name: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
+    eprintln!("\n== {name}");
+    let begun = Instant::now();
+    run().with_context(|| format!("stage {name}"))?;
+    eprintln!("== {name}: {:.1} s", begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Runs all tests of the workspace and returns how many passed, read from the runner's own summaries.
+#[allow(clippy::print_stdout, reason = "the runner's lines are passed on")]
+fn tests() -> Result<u64> {
+    let mut child = shell::cargo(&["test", "--workspace", "--no-fail-fast"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let stdout = child.stdout.take().context("standard output of cargo test")?;
+    let (mut passed, mut failed) = (0, 0);
+    for line in BufReader::new(stdout).lines() {
+        let line = line?;
+        println!("{line}");
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            passed += count(counts, "passed")?;
+            failed += count(counts, "failed")?;
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() || failed > 0 {
+        bail!("{passed} tests passed, {failed} failed; cargo test ended with {status}");
+    }
+    if passed == 0 {
+        bail!("no test ran");
+    }
+    Ok(passed)
+}
+
+/// Reads `N` out of a summary's `… N <what>; …`.
+fn count(summary: &str, what: &str) -> Result<u64> {
+    let word = summary
+        .split([';', '.'])
+        .find_map(|part| part.trim().strip_suffix(what));
+    let word = word.with_context(|| format!("no `{what}` in the summary `{summary}`"))?;
+    Ok(word.trim().parse()?)
+}
