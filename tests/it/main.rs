@@ -1,0 +1,9 @@
+//! Process tests: a whole node of real daemons, spoken to over its public API.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+mod bad_input;
+mod host_loss;
+mod kill_rounds;
+mod names;
+mod power_cut;

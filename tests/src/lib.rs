@@ -1,0 +1,6 @@
+//! What the process tests and simulated worlds share.
+
+pub mod image;
+pub mod node;
+pub mod operations_world;
+pub mod volumed;

@@ -1,0 +1,220 @@
+//! volumed alone, on an S3 endpoint of this process: for tests that kill it often.
+
+use crate::node::programs;
+use anyhow::{Context, Result, bail, ensure};
+use crashsafe::RealDisk;
+use daemon::unix_http::Client;
+use objstore::{ObjectStore, Purpose, S3Config, S3Store};
+use s3_endpoint::{Endpoint, EndpointConfig, Listener};
+use serde_json::Value;
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+const BUCKET: &str = "hangar";
+
+/// A data directory, a bucket, and the means to start volumed on them.
+#[derive(Debug)]
+pub struct Volumed {
+    dir: TempDir,
+    store: S3Store,
+    shutdown: CancellationToken,
+}
+
+/// A running volumed; dropping it kills it.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+}
+
+impl Volumed {
+    /// Prepares the directory and serves the bucket until the value is dropped.
+    ///
+    /// # Errors
+    /// When the endpoint cannot be opened.
+    pub async fn new() -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("hg").tempdir_in("/tmp")?;
+        let endpoint = Endpoint::open(
+            EndpointConfig::new(dir.path().join("s3"), BUCKET),
+            Arc::new(RealDisk),
+        )?;
+        let root = endpoint
+            .credentials()
+            .root()
+            .context("the endpoint's own credential")?;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let shutdown = CancellationToken::new();
+        let ends = shutdown.clone();
+        daemon::spawn("s3-endpoint", async move {
+            endpoint.serve(Listener::Tcp(listener), ends).await
+        });
+        let file = dir.path().join("config.toml");
+        let text = format!(
+            "socket = \"{dir}/v.sock\"\ndata_dir = \"{dir}/volumed\"\nregion = \"local\"\nzones = [\"a1b2\", \"c3d4\", \"e5f6\"]\n\
+             [object_store]\nendpoint = \"{url}\"\nbucket = \"{BUCKET}\"\naccess_key_id = \"{}\"\nsecret_access_key = \"{}\"\n\
+             [[pools]]\nname = \"default\"\nkind = \"file\"\npath = \"{dir}/volumed/pool\"\nallocation = \"sparse\"\novercommit_ratio = 100.0\n",
+            root.access_key_id,
+            root.secret_access_key,
+            dir = dir.path().display(),
+        );
+        crashsafe::write_atomic(&RealDisk, "it:config", &file, text.as_bytes(), 0o600)?;
+        let config = S3Config {
+            endpoint: Some(url),
+            region: "us-east-1".into(),
+            bucket: BUCKET.into(),
+            prefix: String::new(),
+            access_key_id: Some(root.access_key_id),
+            secret_access_key: Some(root.secret_access_key),
+            session_token: None,
+            path_style: Some(true),
+            timeouts: objstore::Timeouts::default(),
+            retries: objstore::Retries::default(),
+        };
+        let store = S3Store::connect(config, objstore::Metrics::unregistered()).await?;
+        Ok(Self { dir, store, shutdown })
+    }
+
+    /// Starts the daemon and waits until it answers.
+    ///
+    /// # Errors
+    /// When it ends or does not answer within 30 seconds; its words are in the error.
+    pub async fn start(&mut self) -> Result<Running> {
+        let errors = self.dir.path().join("volumed.err");
+        let mut command = Command::new(programs().join("volumed"));
+        command
+            .args(["serve", "--config"])
+            .arg(self.dir.path().join("config.toml"));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&errors)?);
+        let mut running = Running {
+            child: command.spawn()?,
+        };
+        let client = self.client();
+        let mut ticks = tokio::time::interval(Duration::from_millis(5));
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            ticks.tick().await;
+            if client.get::<Value>("/v1/health").await.is_ok() {
+                return Ok(running);
+            }
+            let ended = running.child.try_wait()?;
+            if ended.is_some() || tokio::time::Instant::now() > deadline {
+                bail!(
+                    "volumed does not answer ({ended:?}):\n{}",
+                    std::fs::read_to_string(&errors)?
+                );
+            }
+        }
+    }
+
+    /// Returns a client of its socket.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(self.dir.path().join("v.sock"))
+    }
+
+    /// Waits until no operation runs.
+    ///
+    /// # Errors
+    /// After two minutes, with the operations that still run.
+    pub async fn rest(&self, client: &Client) -> Result<()> {
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
+        loop {
+            ticks.tick().await;
+            let operations: Vec<Value> = client.get("/v1/operations").await?;
+            let running: Vec<&Value> = operations
+                .iter()
+                .filter(|o| matches!(o["status"].as_str(), Some("running" | "undoing")))
+                .collect();
+            if running.is_empty() {
+                return Ok(());
+            }
+            ensure!(
+                tokio::time::Instant::now() < deadline,
+                "operations do not end: {running:?}"
+            );
+        }
+    }
+
+    /// Returns the names of all files in the pool, relative to it.
+    ///
+    /// # Errors
+    /// When the pool cannot be listed.
+    pub fn pool_files(&self) -> Result<Vec<String>> {
+        let pool = self.dir.path().join("volumed/pool");
+        let mut folders = vec![pool.clone()];
+        let mut files = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder)? {
+                let path: PathBuf = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    files.push(path.strip_prefix(&pool)?.display().to_string());
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// Returns the ids of all snapshots that have a manifest in the bucket.
+    ///
+    /// # Errors
+    /// When the bucket cannot be listed.
+    pub async fn manifests(&self) -> Result<BTreeSet<String>> {
+        let mut ids = BTreeSet::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self
+                .store
+                .list("backup/", after.as_deref(), 1000, Purpose("it"))
+                .await?;
+            for entry in &page.entries {
+                let key = entry.key.as_str();
+                if let Some((_, snapshot)) = key.split_once("/m/") {
+                    ids.insert(snapshot.to_owned());
+                }
+                after = Some(key.to_owned());
+            }
+            if !page.more {
+                return Ok(ids);
+            }
+        }
+    }
+}
+
+impl Drop for Volumed {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl Running {
+    /// Ends it by SIGKILL and waits for its end.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn kill_hard(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Already ended is as good.
+        let _ = self.kill_hard();
+    }
+}
