@@ -1,0 +1,139 @@
+//! `bench machines`: our share of a machine's start beyond bare QEMU, the exec round trip, a grow under a writer.
+
+mod bare;
+
+use crate::report::{Report, p50};
+use anyhow::{Context, Result, ensure};
+use it::{image, node::Node};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::Instant;
+
+const APP: &str = "bench";
+/// What we aim at for our share of a start, in milliseconds.
+const START_SHARE_GOAL_MS: f64 = 50.0;
+/// Appends to a file on the volume, for ever.
+const WRITER: &str = "while true; do dd if=/dev/zero of=/data/w bs=64k count=16 conv=fsync 2>/dev/null; done";
+
+/// Measures on a node of its own.
+pub(crate) async fn run(report: &mut Report, quick: bool) -> Result<()> {
+    let rounds = if quick { 5 } else { 20 };
+    let node = Node::start()?;
+    node.ok(
+        "POST",
+        "/v1/apps",
+        Some(&json!({"app_name": APP, "name": APP, "org_slug": "personal"})),
+    )
+    .await?;
+    image::import(&node)?;
+    starts(&node, report, rounds).await?;
+    execs_and_grows(&node, report, rounds).await
+}
+
+/// Starts of a stopped machine through the API and of the same QEMU by hand, in turn.
+async fn starts(node: &Node, report: &mut Report, rounds: usize) -> Result<()> {
+    let id = image::run(node, APP, json!({})).await?;
+    let bare = bare::Bare::of_running_machine(&node.path("machine-runner/m").join(&id))?;
+    let path = format!("/v1/apps/{APP}/machines/{id}");
+    let (mut ours, mut floor, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        node.ok(
+            "POST",
+            &format!("{path}/stop"),
+            Some(&json!({"signal": "SIGKILL"})),
+        )
+        .await?;
+        image::wait(node, APP, &id, "stopped").await?;
+        let begun = Instant::now();
+        node.ok("POST", &format!("{path}/start"), None).await?;
+        image::wait(node, APP, &id, "started").await?;
+        let with_us = begun.elapsed();
+        node.ok(
+            "POST",
+            &format!("{path}/stop"),
+            Some(&json!({"signal": "SIGKILL"})),
+        )
+        .await?;
+        image::wait(node, APP, &id, "stopped").await?;
+        let without_us = bare.start().await?;
+        ours.push(with_us);
+        floor.push(without_us);
+        shares.push(with_us.saturating_sub(without_us));
+        node.ok("POST", &format!("{path}/start"), None).await?;
+        image::wait(node, APP, &id, "started").await?;
+    }
+    report.series("start", &ours);
+    report.series("start-bare-qemu", &floor);
+    report.milliseconds(
+        "start to started, API call included, p50",
+        p50(&ours),
+        Some(p50(&floor)),
+        None,
+    );
+    let share = p50(&ours) - p50(&floor);
+    report.milliseconds(
+        "our share of a start, difference of medians",
+        share,
+        None,
+        Some(START_SHARE_GOAL_MS),
+    );
+    report.milliseconds("our share of a start, median of pairs", p50(&shares), None, None);
+    node.ok("DELETE", &format!("{path}?force=true"), None).await?;
+    Ok(())
+}
+
+async fn execs_and_grows(node: &Node, report: &mut Report, rounds: usize) -> Result<()> {
+    let volume = json!({"name": "data", "region": "local", "size_gb": 1});
+    let volume = node
+        .ok("POST", &format!("/v1/apps/{APP}/volumes"), Some(&volume))
+        .await?;
+    let volume = volume["id"].as_str().context("a volume's id")?;
+    let exec = ["/bin/sh", "-c", WRITER];
+    let config = json!({"init": {"exec": exec}, "mounts": [{"volume": volume, "path": "/data"}]});
+    let id = image::run(node, APP, config).await?;
+    let mut grows = Vec::new();
+    for round in 0..rounds {
+        let size_gb = 2 + round;
+        let begun = Instant::now();
+        let path = format!("/v1/apps/{APP}/volumes/{volume}/extend");
+        let answer = node.ok("PUT", &path, Some(&json!({"size_gb": size_gb}))).await?;
+        grows.push(begun.elapsed());
+        ensure!(
+            answer["needs_restart"] == false,
+            "the guest did not see the larger volume: {answer}"
+        );
+        let kib: usize = image::exec(node, APP, &id, "df -k /data | tail -n 1 | awk '{print $2}'")
+            .await?
+            .parse()?;
+        ensure!(kib > size_gb * 950_000, "df shows {kib} KiB of {size_gb} GiB");
+    }
+    let errors = image::exec(node, APP, &id, "dmesg | grep -ci 'i/o error' || true").await?;
+    ensure!(errors == "0", "the guest's kernel saw {errors} I/O errors");
+    report.series("grow", &grows);
+    report.milliseconds(
+        "grow: API call to larger statfs, writer running, p50",
+        p50(&grows),
+        None,
+        Some(2_000.0),
+    );
+    report.milliseconds(
+        "exec `true`: API round trip, p50",
+        p50(&execs(node, &id, rounds * 5).await?),
+        None,
+        None,
+    );
+    Ok(())
+}
+
+async fn execs(node: &Node, id: &str, count: usize) -> Result<Vec<Duration>> {
+    let body: Value = json!({"command": ["/bin/true"], "timeout": 30});
+    let path = format!("/v1/apps/{APP}/machines/{id}/exec");
+    let mut samples = Vec::new();
+    for _ in 0..count {
+        let begun = Instant::now();
+        let answer = node.ok("POST", &path, Some(&body)).await?;
+        samples.push(begun.elapsed());
+        ensure!(answer["exit_code"] == 0, "exec: {answer}");
+    }
+    Ok(samples)
+}

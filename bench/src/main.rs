@@ -1,0 +1,38 @@
+//! Benchmarks: each figure beside its floor, measured in the same run on the same machine.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command; its table is its result"
+)]
+
+mod machines;
+mod report;
+
+use clap::Parser;
+use report::Report;
+use std::path::PathBuf;
+
+/// Measures one set.
+#[derive(Parser)]
+struct Cli {
+    /// The set: `machines`
+    set: String,
+    /// Fewer repetitions
+    #[arg(long)]
+    quick: bool,
+    /// Where the results go, as JSON
+    #[arg(long)]
+    json: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut report = Report::begin(&cli.set);
+    match cli.set.as_str() {
+        "machines" => runtime.block_on(machines::run(&mut report, cli.quick))?,
+        other => anyhow::bail!("no benchmark set is called `{other}`; there is: machines"),
+    }
+    report.end(&cli.json)
+}

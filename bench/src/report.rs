@@ -1,0 +1,145 @@
+//! What was measured: a table for people, JSON for programs, a plot of every series.
+
+use anyhow::{Context, Result};
+use plotters::prelude::{ChartBuilder, IntoDrawingArea, LineSeries, RED, SVGBackend, WHITE};
+use serde::Serialize;
+use std::{path::Path, time::Duration};
+
+/// One figure.
+#[derive(Debug, Serialize)]
+pub(crate) struct Figure {
+    /// What it is.
+    pub(crate) name: String,
+    /// Its value.
+    pub(crate) value: f64,
+    /// Unit of `value` and `floor`.
+    pub(crate) unit: &'static str,
+    /// The same without us, measured in the same run.
+    pub(crate) floor: Option<f64>,
+    /// `value / floor`.
+    pub(crate) ratio: Option<f64>,
+    /// The other program, for a comparison.
+    pub(crate) peer: Option<String>,
+    /// What we aim at, in `unit`; at most.
+    pub(crate) goal: Option<f64>,
+    /// Whether the goal was met.
+    pub(crate) pass: Option<bool>,
+}
+
+/// All figures of a run.
+#[derive(Debug)]
+pub(crate) struct Report {
+    set: String,
+    begun: jiff::Timestamp,
+    figures: Vec<Figure>,
+    series: Vec<(String, Vec<f64>)>,
+}
+
+impl Report {
+    /// Begins a run.
+    pub(crate) fn begin(set: &str) -> Self {
+        Self {
+            set: set.to_owned(),
+            begun: daemon::wall_clock::now(),
+            figures: Vec::new(),
+            series: Vec::new(),
+        }
+    }
+
+    /// Adds a figure in milliseconds.
+    pub(crate) fn milliseconds(&mut self, name: &str, value: f64, floor: Option<f64>, goal: Option<f64>) {
+        self.figures.push(Figure {
+            name: name.to_owned(),
+            value,
+            unit: "ms",
+            floor,
+            ratio: floor.map(|floor| value / floor),
+            peer: None,
+            goal,
+            pass: goal.map(|goal| value <= goal),
+        });
+    }
+
+    /// Keeps a series for its plot.
+    pub(crate) fn series(&mut self, name: &str, samples: &[Duration]) {
+        self.series.push((
+            name.to_owned(),
+            samples.iter().map(|sample| sample.as_secs_f64() * 1e3).collect(),
+        ));
+    }
+
+    /// Prints the table, writes the JSON and the plots.
+    pub(crate) fn end(self, json: &Path) -> Result<()> {
+        println!(
+            "{:<52} {:>10} {:>10} {:>7} {:>8}  pass",
+            "figure (ms)", "value", "floor", "ratio", "goal"
+        );
+        for figure in &self.figures {
+            let number =
+                |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
+            let ratio = figure
+                .ratio
+                .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+            let pass = figure.pass.map_or("-", |pass| if pass { "yes" } else { "no" });
+            let (value, floor, goal) = (
+                number(Some(figure.value)),
+                number(figure.floor),
+                number(figure.goal),
+            );
+            println!(
+                "{:<52} {value:>10} {floor:>10} {ratio:>7} {goal:>8}  {pass}",
+                figure.name
+            );
+        }
+        let machine = serde_json::json!({
+            "set": self.set,
+            "begun": self.begun,
+            "load": std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim(),
+            "cpus": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+            "kernel": std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
+        });
+        let whole = serde_json::json!({ "machine": machine, "figures": self.figures });
+        let dir = json.parent().context("the results' directory")?;
+        std::fs::create_dir_all(dir)?;
+        std::fs::File::create(json).and_then(|file| Ok(serde_json::to_writer_pretty(file, &whole)?))?;
+        for (name, samples) in &self.series {
+            plot(&dir.join(format!("{}-{name}.svg", self.set)), name, samples)?;
+        }
+        Ok(())
+    }
+}
+
+/// Draws the cumulative distribution of a series.
+fn plot(path: &Path, name: &str, samples: &[f64]) -> Result<()> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let most = sorted.last().copied().unwrap_or(1.0) * 1.05;
+    let area = SVGBackend::new(path, (720, 400)).into_drawing_area();
+    area.fill(&WHITE).context("draw the background")?;
+    let caption = format!("{name}: share of samples within so many ms");
+    let mut chart = ChartBuilder::on(&area)
+        .caption(caption, ("sans-serif", 18))
+        .margin(16)
+        .x_label_area_size(32)
+        .y_label_area_size(40)
+        .build_cartesian_2d(0.0..most, 0.0..1.0)?;
+    chart.configure_mesh().draw()?;
+    let share = |index: usize| (index + 1) as f64 / sorted.len() as f64;
+    let points: Vec<(f64, f64)> = sorted
+        .iter()
+        .enumerate()
+        .map(|(index, value)| (*value, share(index)))
+        .collect();
+    chart.draw_series(LineSeries::new(points, &RED))?;
+    area.present()?;
+    Ok(())
+}
+
+/// Returns the median in milliseconds.
+pub(crate) fn p50(samples: &[Duration]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort();
+    sorted
+        .get(sorted.len() / 2)
+        .map_or(f64::NAN, |middle| middle.as_secs_f64() * 1e3)
+}
