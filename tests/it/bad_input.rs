@@ -20,7 +20,7 @@ fn volume_cases() -> Vec<Case> {
         post("negative size", json!({"size_gb": -1}), 422),
         post("size over the limit", json!({"size_gb": 501}), 422),
         post("size as text", json!({"size_gb": "ten"}), 400),
-        post("fractional size", json!({"size_gb": 1.5}), 400),
+        post("fractional size", json!({"size_gb": 1.5}), 422),
         post("empty name", json!({"name": ""}), 422),
         post("name with a slash", json!({"name": "../etc"}), 422),
         post("name of 31 characters", json!({"name": "a".repeat(31)}), 422),
@@ -84,17 +84,21 @@ fn machine_cases() -> Vec<Case> {
     vec![
         post("no image", json!({}), 422),
         post(
-            "missing image",
+            "image of a registry that does not answer",
             json!({"image": "127.0.0.1:1/nobody/nothing:1"}),
-            422,
+            503,
         ),
         post(
             "image that is no reference",
             json!({"image": "not a reference"}),
             422,
         ),
-        post("memory 0", json!({"image": "x", "guest": {"memory_mb": 0}}), 422),
-        post("negative cpus", json!({"image": "x", "guest": {"cpus": -1}}), 400),
+        post(
+            "memory of 100 MB",
+            json!({"image": "x", "guest": {"memory_mb": 100}}),
+            422,
+        ),
+        post("negative cpus", json!({"image": "x", "guest": {"cpus": -1}}), 422),
         post(
             "unknown restart policy",
             json!({"image": "x", "restart": {"policy": "sometimes"}}),
@@ -113,7 +117,7 @@ fn machine_cases() -> Vec<Case> {
         post(
             "env that is a number",
             json!({"image": "x", "env": {"A": 1}}),
-            400,
+            422,
         ),
         post(
             "unknown signal",

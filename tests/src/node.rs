@@ -36,19 +36,8 @@ pub fn programs() -> &'static Path {
         }
         .to_path_buf();
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build.args([
-            "build",
-            "--quiet",
-            "-p",
-            "volumed",
-            "-p",
-            "machine-runner",
-            "-p",
-            "flaps",
-            "-p",
-            "hangar",
-            "--bins",
-        ]);
+        // The whole workspace, as `cargo test` builds it: a part of it would resolve other features and build twice.
+        build.args(["build", "--quiet", "--workspace", "--bins"]);
         if dir.ends_with("release") {
             build.arg("--release");
         }

@@ -42,7 +42,7 @@ pub(crate) fn run() -> Result<()> {
         seeds: FIXED_SEEDS,
         from: Some(1),
     };
-    stage("soak operations", || soak::run(&operations))?;
+    stage("soak operations", || soak::run(&operations, soak::Build::Dev))?;
     println!("\n{} passed, 0 failed", passed + FIXED_SEEDS);
     Ok(())
 }

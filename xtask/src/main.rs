@@ -64,7 +64,7 @@ fn main() -> anyhow::Result<()> {
         Command::Tidy => tidy::run(),
         Command::Setup => setup::run(),
         Command::Demo => demo::run(),
-        Command::Soak(args) => soak::run(&args),
+        Command::Soak(args) => soak::run(&args, soak::Build::Release),
         Command::GuestTest { set } => guest_test::run(set),
         Command::Bench(args) => bench::run(&args),
         Command::DemoImage { out } => demo_image::build(&out),

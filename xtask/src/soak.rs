@@ -1,4 +1,4 @@
-//! `cargo xtask soak WORLD --seeds N [--from SEED]`: a simulated world, one universe a seed, in release mode.
+//! `cargo xtask soak WORLD --seeds N [--from SEED]`: a simulated world, one universe a seed.
 
 use crate::shell;
 use anyhow::Result;
@@ -16,23 +16,25 @@ pub(crate) struct Args {
     pub(crate) from: Option<u64>,
 }
 
+/// How the world is compiled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Build {
+    /// Optimized: for soaks, where the seeds cost more than the build.
+    Release,
+    /// As the tests were built a moment ago: for the gate, where a second build of every dependency costs more.
+    Dev,
+}
+
 /// Runs the seeds; the last line on standard output is `soak WORLD: N passed, M failed`.
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args, build: Build) -> Result<()> {
     let seeds = args.seeds.to_string();
-    let mut words = vec![
-        "run",
-        "--quiet",
-        "--release",
-        "-p",
-        "it",
-        "--bin",
-        "soak",
-        "--",
-        &args.world,
-        "--seeds",
-        &seeds,
-    ];
     let from = args.from.map(|seed| seed.to_string());
+    let mut words = vec!["run", "--quiet"];
+    match build {
+        Build::Release => words.push("--release"),
+        Build::Dev => {}
+    }
+    words.extend(["-p", "it", "--bin", "soak", "--", &args.world, "--seeds", &seeds]);
     if let Some(from) = &from {
         words.extend(["--from", from]);
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::Shared;
-use crate::images::{Digest, Image, ImportError, Progress, Removed};
+use crate::images::{Digest, Image, Progress, Removed};
 use crate::runner::Runner;
 
 /// Progress lines that a slow reader may be behind; more are dropped, the result never is.
@@ -64,13 +64,6 @@ pub(super) async fn import(
         .into_response())
 }
 
-fn words(error: &ImportError) -> String {
-    let chain = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    let mut words: Vec<_> = chain.map(ToString::to_string).collect();
-    words.dedup();
-    words.join(": ")
-}
-
 async fn import_all(
     runner: Arc<Runner>,
     path: Option<PathBuf>,
@@ -93,7 +86,7 @@ async fn import_all(
         Ok(images) => json!({"step": "result", "images": images}),
         Err(error) => {
             let status = error.status().as_u16();
-            json!({"step": "error", "error": words(&error), "http_status": status})
+            json!({"step": "error", "error": error.with_causes(), "http_status": status})
         }
     };
     let _gone = lines.send(last).await;

@@ -157,6 +157,15 @@ pub enum ImportError {
 }
 
 impl ImportError {
+    /// Returns the message with those of its causes, joined by `: `, each once.
+    #[must_use]
+    pub fn with_causes(&self) -> String {
+        let chain = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
+        let mut words: Vec<_> = chain.map(ToString::to_string).collect();
+        words.dedup();
+        words.join(": ")
+    }
+
     /// Returns the HTTP status that says whose fault it is.
     #[must_use]
     pub fn status(&self) -> StatusCode {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use daemon::ApiError;
+use http::StatusCode;
 use serde_json::Value;
 
 use super::launch::attached;
@@ -11,7 +12,7 @@ use super::{Handle, Runner, UpdateArgs};
 use crate::catalog::{CatalogError, Change};
 use crate::guest::{ImageDefaults, StartFacts, guest_config};
 use crate::ids::{MachineId, fresh_ulid};
-use crate::images::Image;
+use crate::images::{Image, ImportError};
 use crate::lifecycle::State;
 use crate::machine_config::MachineConfig;
 use crate::record::{Event, ImageRef, MachineRecord, RunState, Version};
@@ -62,18 +63,35 @@ fn catalog(error: CatalogError) -> ApiError {
     ApiError::internal("the machine's record could not be written")
 }
 
+/// Says why an image cannot be used: the request's fault (422) unless asking again may help (503).
+fn image_refusal(reference: &str, error: &ImportError) -> ApiError {
+    let words = error.with_causes();
+    if error.is_transient() {
+        return ApiError::unavailable(format!(
+            "image {reference} is not in this node's store and its registry cannot be asked now ({words}); try again, or bring \
+             the image with `hangar images import`"
+        ));
+    }
+    match error.status() {
+        status if status.is_server_error() && status != StatusCode::BAD_GATEWAY => {
+            ApiError::new(status, words)
+        }
+        _ => ApiError::unprocessable(format!("image {reference} cannot be used: {words}")),
+    }
+}
+
 impl Runner {
     /// Checks a configuration and finds its image, in the store or in its registry.
     ///
     /// # Errors
-    /// 422 for what is wrong with the configuration; the image store's own status for the image.
+    /// 422 for what is wrong with the configuration or the image, 503 when the image's registry cannot be asked.
     pub async fn check_config(&self, config: &Value) -> Result<(MachineConfig, Image, ImageRef), ApiError> {
         let parsed = MachineConfig::parse(config).map_err(unprocessable)?;
         if !parsed.mounts.is_empty() {
             self.volumes()?;
         }
         let image = self.images.ensure(&parsed.image, Arc::new(|_| {})).await;
-        let image = image.map_err(|error| ApiError::new(error.status(), error.to_string()))?;
+        let image = image.map_err(|error| image_refusal(&parsed.image, &error))?;
         let reference = image.image_ref(&parsed.image);
         let reference = ImageRef {
             registry: reference.registry,
