@@ -191,7 +191,11 @@ impl Node {
     /// When no child runs that program.
     pub fn pid_of(&self, daemon: &str) -> Result<i32> {
         let parent = self.up.id();
-        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
+        // A child is listed under the thread that started it.
+        let mut children = String::new();
+        for thread in std::fs::read_dir(format!("/proc/{parent}/task"))? {
+            children += &std::fs::read_to_string(thread?.path().join("children"))?;
+        }
         for pid in children.split_whitespace() {
             let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let program = String::from_utf8_lossy(words.split(|byte| *byte == 0).next().unwrap_or_default())

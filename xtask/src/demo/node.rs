@@ -147,7 +147,11 @@ impl Node {
     /// Sends SIGKILL to one daemon of this node, found by its command line among `hangar up`'s children.
     pub(super) fn kill_daemon(&self, name: &str) -> Result<()> {
         let parent = self.up.id();
-        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
+        // A child is listed under the thread that started it.
+        let mut children = String::new();
+        for thread in std::fs::read_dir(format!("/proc/{parent}/task"))? {
+            children += &std::fs::read_to_string(thread?.path().join("children"))?;
+        }
         for pid in children.split_whitespace() {
             let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let program = words.split(|byte| *byte == 0).next().unwrap_or_default();
