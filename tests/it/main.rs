@@ -6,4 +6,5 @@ mod bad_input;
 mod host_loss;
 mod kill_rounds;
 mod names;
+mod point_in_time;
 mod power_cut;
