@@ -1,46 +1,10 @@
 //! The whole data directory is gone; the bucket and the exported key bring every snapshot back.
 
-use it::{image, node::Node};
-use serde_json::{Value, json};
+use it::{image, node::Node, volumes};
+use serde_json::json;
 use std::{fs, path::Path};
 
 const APP: &str = "/v1/apps/shop";
-
-async fn wait_volume(node: &Node, id: &str) {
-    let path = format!("{APP}/volumes/{id}");
-    node.until("the volume to be created", 120, || async {
-        let volume = node.ok("GET", &path, None).await?;
-        Ok((volume["state"] == "created").then_some(()))
-    })
-    .await
-    .unwrap();
-}
-
-async fn snapshot(node: &Node, volume: &str) -> String {
-    let path = format!("{APP}/volumes/{volume}/snapshots");
-    node.ok("POST", &path, None).await.unwrap();
-    node.until("the snapshot to be backed up", 120, || async {
-        let list = node.ok("GET", &path, None).await?;
-        let newest = list
-            .as_array()
-            .and_then(|list| list.last())
-            .cloned()
-            .unwrap_or(Value::Null);
-        Ok((newest["status"] == "created").then(|| newest["id"].as_str().unwrap().to_owned()))
-    })
-    .await
-    .unwrap()
-}
-
-async fn create(node: &Node, body: Value) -> String {
-    let volume = node
-        .ok("POST", &format!("{APP}/volumes"), Some(&body))
-        .await
-        .unwrap();
-    let id = volume["id"].as_str().unwrap().to_owned();
-    wait_volume(node, &id).await;
-    id
-}
 
 async fn app(node: &Node) {
     node.ok(
@@ -70,14 +34,20 @@ fn copy_tree(from: &Path, to: &Path) {
 async fn a_lost_host_comes_back_from_the_bucket_and_the_exported_key() {
     let node = Node::start().unwrap();
     app(&node).await;
-    let volume = create(&node, json!({"name": "data", "region": "local", "size_gb": 1})).await;
+    let volume = volumes::create(
+        &node,
+        "shop",
+        json!({"name": "data", "region": "local", "size_gb": 1}),
+    )
+    .await
+    .unwrap();
     let mounts = json!({"mounts": [{"volume": volume, "path": "/data"}]});
     let machine = image::run(&node, "shop", mounts).await.unwrap();
     let write = "dd if=/dev/urandom of=/data/file bs=1M count=24 2>/dev/null; sync; sha256sum /data/file";
     let first_sum = image::exec(&node, "shop", &machine, write).await.unwrap();
-    let first = snapshot(&node, &volume).await;
+    let first = volumes::snapshot(&node, "shop", &volume).await.unwrap();
     let second_sum = image::exec(&node, "shop", &machine, write).await.unwrap();
-    let second = snapshot(&node, &volume).await;
+    let second = volumes::snapshot(&node, "shop", &volume).await.unwrap();
     assert_ne!(first_sum, second_sum);
     let (code, key, words) = node.hangar(&["key", "export"]).unwrap();
     assert_eq!(code, 0, "{words}");
@@ -96,7 +66,7 @@ async fn a_lost_host_comes_back_from_the_bucket_and_the_exported_key() {
     app(&node).await;
     for (id, sum) in [(first, first_sum), (second, second_sum)] {
         let body = json!({"name": "back", "region": "local", "size_gb": 1, "snapshot_id": id, "require_unique_zone": false});
-        let back = create(&node, body).await;
+        let back = volumes::create(&node, "shop", body).await.unwrap();
         let machine = image::run(
             &node,
             "shop",

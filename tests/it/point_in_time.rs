@@ -3,8 +3,8 @@
 //! The guest's writer puts the sequence number `i` into slot `i % SLOTS` and syncs before it goes on to `i + 1`. So a
 //! point in time after write `n` holds, in every slot, the largest number up to `n` that belongs there.
 
-use it::{image, node::Node};
-use serde_json::{Value, json};
+use it::{image, node::Node, volumes};
+use serde_json::json;
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -17,36 +17,6 @@ const WRITER: &str = "i=0; while true; do i=$((i+1)); printf '%-4096s' $i | \
 /// Prints the number in each slot, one a line; 0 for a slot that was never written.
 const READER: &str = "s=0; while [ $s -lt 16 ]; do n=$(dd if=/data/slots bs=4096 skip=$s count=1 2>/dev/null | tr -d ' \\0'); \
     echo ${n:-0}; s=$((s+1)); done";
-
-async fn create(node: &Node, body: Value) -> String {
-    let volume = node
-        .ok("POST", &format!("{APP}/volumes"), Some(&body))
-        .await
-        .unwrap();
-    let path = format!("{APP}/volumes/{}", volume["id"].as_str().unwrap());
-    node.until("the volume to be created", 120, || async {
-        let volume = node.ok("GET", &path, None).await?;
-        Ok((volume["state"] == "created").then(|| volume["id"].as_str().unwrap().to_owned()))
-    })
-    .await
-    .unwrap()
-}
-
-async fn snapshot(node: &Node, volume: &str) -> String {
-    let path = format!("{APP}/volumes/{volume}/snapshots");
-    node.ok("POST", &path, None).await.unwrap();
-    node.until("the snapshot to be backed up", 120, || async {
-        let list = node.ok("GET", &path, None).await?;
-        let newest = list
-            .as_array()
-            .and_then(|list| list.last())
-            .cloned()
-            .unwrap_or(Value::Null);
-        Ok((newest["status"] == "created").then(|| newest["id"].as_str().unwrap().to_owned()))
-    })
-    .await
-    .unwrap()
-}
 
 async fn slots(node: &Node, machine: &str) -> Vec<u64> {
     let text = image::exec(node, "shop", machine, READER).await.unwrap();
@@ -86,7 +56,7 @@ fn a_state_that_no_prefix_of_the_writes_has_is_found() {
 /// Restores a snapshot into a machine of its own and returns the prefix that it holds.
 async fn restored_prefix(node: &Node, snapshot: &str) -> u64 {
     let body = json!({"name": "copy", "region": "local", "size_gb": 1, "snapshot_id": snapshot, "require_unique_zone": false});
-    let copy = create(node, body).await;
+    let copy = volumes::create(node, "shop", body).await.unwrap();
     let machine = image::run(
         node,
         "shop",
@@ -105,7 +75,13 @@ async fn story(node: &Node, reflink: bool) {
     let body = json!({"app_name": "shop", "name": "shop", "org_slug": "personal"});
     node.ok("POST", "/v1/apps", Some(&body)).await.unwrap();
     image::import(node).unwrap();
-    let volume = create(node, json!({"name": "data", "region": "local", "size_gb": 1})).await;
+    let volume = volumes::create(
+        node,
+        "shop",
+        json!({"name": "data", "region": "local", "size_gb": 1}),
+    )
+    .await
+    .unwrap();
     let config =
         json!({"init": {"exec": ["/bin/sh", "-c", WRITER]}, "mounts": [{"volume": volume, "path": "/data"}]});
     let machine = image::run(node, "shop", config).await.unwrap();
@@ -121,12 +97,15 @@ async fn story(node: &Node, reflink: bool) {
     let mut taken = Vec::new();
     for _ in 0..3 {
         let before = slots(node, &machine).await.into_iter().max().unwrap_or(0);
-        taken.push((before, snapshot(node, &volume).await));
+        taken.push((before, volumes::snapshot(node, "shop", &volume).await.unwrap()));
     }
     node.ok("DELETE", &format!("{APP}/machines/{machine}?force=true"), None)
         .await
         .unwrap();
-    taken.push((taken[2].0, snapshot(node, &volume).await));
+    taken.push((
+        taken[2].0,
+        volumes::snapshot(node, "shop", &volume).await.unwrap(),
+    ));
     for (before, id) in taken {
         let prefix = restored_prefix(node, &id).await;
         assert!(

@@ -4,3 +4,4 @@ pub mod image;
 pub mod node;
 pub mod operations_world;
 pub mod volumed;
+pub mod volumes;

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::path::Path;
 
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -60,6 +61,7 @@ pub(crate) fn set_up() -> Result<String, BootError> {
     modules::load_boot_set()?;
     cgroup::enable_controllers();
     protect_from_oom();
+    forbid_thrashing();
     let limit = Rlimit {
         current: Some(NOFILE_SOFT),
         maximum: Some(NOFILE_HARD),
@@ -69,6 +71,30 @@ pub(crate) fn set_up() -> Result<String, BootError> {
     }
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(BootError::BootId)?;
     Ok(boot_id.trim().to_owned())
+}
+
+/// Milliseconds of working set that memory must hold; when it cannot, something is killed.
+const WORKING_SET_MS: &str = "1000";
+
+/// Has the kernel kill for want of memory before the guest stands still.
+///
+/// A small guest that runs out otherwise evicts the pages of its own programs, reads them again, and goes on like that
+/// for minutes: seen as a guest that spun for four of them, neither dead nor alive.
+fn forbid_thrashing() {
+    for (name, value) in [("enabled", "y"), ("min_ttl_ms", WORKING_SET_MS)] {
+        let path = Path::new("/sys/kernel/mm/lru_gen").join(name);
+        // A kernel without it works as it always did.
+        if let Err(error) = write_setting(&path, value) {
+            crate::console::say(&format!("{}: {error}", path.display()));
+        }
+    }
+}
+
+fn write_setting(path: &Path, value: &str) -> io::Result<()> {
+    File::options()
+        .write(true)
+        .open(path)?
+        .write_all(value.as_bytes())
 }
 
 fn mount_new(
