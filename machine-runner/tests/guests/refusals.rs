@@ -24,7 +24,7 @@ fn bad_requests(machines: &str, own: &str) -> Vec<Row> {
             &post,
             machines.to_owned(),
             Some(json!({"config": {"image": "demo:none@"}})),
-            400,
+            422,
         ),
         (
             &post,
