@@ -117,10 +117,13 @@ impl Service {
     pub async fn destroy(&self, id: &VolumeId) -> Result<Volume, Refusal> {
         let volume = self.volume(id).await?;
         match lifecycle::plan(&volume, &Command::Destroy)? {
-            Plan::Already => return Ok(volume),
-            Plan::CancelCreation => return self.cancel_creation(volume).await,
-            Plan::Go => {}
+            Plan::Already => Ok(volume),
+            Plan::CancelCreation => self.cancel_creation(volume).await,
+            Plan::Go => self.schedule_destroy(id).await,
         }
+    }
+
+    async fn schedule_destroy(&self, id: &VolumeId) -> Result<Volume, Refusal> {
         let now = self.ctx.clock.now();
         let grace = SignedDuration::try_from(self.ctx.settings.destroy_grace).unwrap_or(SignedDuration::MAX);
         let purge_after = now.checked_add(grace).unwrap_or(Timestamp::MAX);
@@ -150,8 +153,15 @@ impl Service {
             )));
         };
         self.runner.cancel(handle.id(), "deleted before it was ready");
-        // Whether it was undone in time or had just been finished, the record says it.
-        let _ = tokio::time::timeout(self.ctx.settings.answer_within, handle.end()).await;
+        // The wish itself is not durable: a crash would forget it and finish the volume. So it is acknowledged only
+        // when the operation has ended.
+        let ended = tokio::time::timeout(self.ctx.settings.answer_within, handle.end()).await;
+        if !ended.is_ok_and(|record| record.status.ended()) {
+            return Err(Refusal::unavailable(format!(
+                "volume {} is still being filled and gives up at its next step; ask again to see it gone",
+                volume.id
+            )));
+        }
         let id = volume.id.clone();
         let now = self
             .ctx
@@ -159,7 +169,12 @@ impl Service {
             .transact(move |tx| Ok(tx.volume(&id)?))
             .await
             .map_err(refusal)?;
-        Ok(now.unwrap_or(volume))
+        match now {
+            // It had just been finished.
+            Some(ready) if ready.state == VolumeState::Created => self.schedule_destroy(&ready.id).await,
+            Some(gone) => Ok(gone),
+            None => Ok(volume),
+        }
     }
 
     /// Brings a deleted volume back.
