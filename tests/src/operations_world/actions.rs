@@ -461,6 +461,7 @@ impl Model {
                     from: *from,
                     to,
                     content: None,
+                    expires_at: snapshot.expires_at(),
                     deleted: false,
                 };
                 self.snapshots.entry(snapshot.id.to_string()).or_insert(snap);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use sim::SimDisk;
 use volumed::bulk::{ImageSink as _, Layout};
 
@@ -100,6 +101,8 @@ pub(super) struct Snap {
     pub(super) to: Option<usize>,
     /// Read from the bucket: what it holds.
     pub(super) content: Option<Content>,
+    /// From when on volumed may remove it by itself.
+    pub(super) expires_at: Timestamp,
     pub(super) deleted: bool,
 }
 

@@ -188,6 +188,7 @@ impl Game {
                 from,
                 to: None,
                 content: None,
+                expires_at: record.expires_at(),
                 deleted: false,
             },
         );
@@ -199,9 +200,14 @@ impl Game {
         let kept: BTreeSet<String> = records.iter().map(|r| r.id.to_string()).collect();
         let now = self.host.world.clock().now();
         for record in records {
-            if record.expires_at() <= now {
-                self.model.snap(record.id.as_str(), |s| s.deleted = true);
-            }
+            // The moment it was asked for gives way to the moment it was taken.
+            self.model.snap(record.id.as_str(), |s| {
+                s.expires_at = s.expires_at.max(record.expires_at())
+            });
+        }
+        for snap in self.model.snapshots.values_mut() {
+            // It may expire and be removed between two looks.
+            snap.deleted |= snap.expires_at <= now;
         }
         for (id, snap) in &self.model.snapshots {
             if !kept.contains(id) && !snap.deleted && snap.to.is_some() {
