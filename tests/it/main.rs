@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod host_loss;
+mod incremental;
 mod kill_rounds;
 mod names;
 mod point_in_time;

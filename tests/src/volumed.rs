@@ -4,7 +4,7 @@ use crate::node::programs;
 use anyhow::{Context, Result, bail, ensure};
 use crashsafe::RealDisk;
 use daemon::unix_http::Client;
-use objstore::{ObjectStore, Purpose, S3Config, S3Store};
+use objstore::{Entry, ObjectStore, Purpose, S3Config, S3Store};
 use s3_endpoint::{Endpoint, EndpointConfig, Listener};
 use serde_json::Value;
 use std::{
@@ -173,22 +173,32 @@ impl Volumed {
     /// # Errors
     /// When the bucket cannot be listed.
     pub async fn manifests(&self) -> Result<BTreeSet<String>> {
-        let mut ids = BTreeSet::new();
-        let mut after: Option<String> = None;
+        let entries = self.backups().await?;
+        let ids = entries
+            .iter()
+            .filter_map(|entry| entry.key.as_str().split_once("/m/"));
+        Ok(ids.map(|(_, snapshot)| snapshot.to_owned()).collect())
+    }
+
+    /// Returns how many bytes the backups take in the bucket.
+    ///
+    /// # Errors
+    /// When the bucket cannot be listed.
+    pub async fn stored_bytes(&self) -> Result<u64> {
+        Ok(self.backups().await?.iter().map(|entry| entry.size_bytes).sum())
+    }
+
+    async fn backups(&self) -> Result<Vec<Entry>> {
+        let mut entries: Vec<Entry> = Vec::new();
         loop {
+            let after = entries.last().map(|entry| entry.key.as_str().to_owned());
             let page = self
                 .store
                 .list("backup/", after.as_deref(), 1000, Purpose("it"))
                 .await?;
-            for entry in &page.entries {
-                let key = entry.key.as_str();
-                if let Some((_, snapshot)) = key.split_once("/m/") {
-                    ids.insert(snapshot.to_owned());
-                }
-                after = Some(key.to_owned());
-            }
+            entries.extend(page.entries);
             if !page.more {
-                return Ok(ids);
+                return Ok(entries);
             }
         }
     }
