@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const APP: &str = "bench";
+/// How often a volume grows under a suspended machine.
+const SUSPENDED_GROWS: u32 = 5;
 /// What we aim at for our share of a start, in milliseconds.
 const START_SHARE_GOAL_MS: f64 = 50.0;
 /// Appends to a file on the volume, for ever.
@@ -27,7 +29,8 @@ pub(crate) async fn run(report: &mut Report, quick: bool) -> Result<()> {
     .await?;
     image::import(&node)?;
     starts(&node, report, rounds).await?;
-    execs_and_grows(&node, report, rounds).await
+    execs_and_grows(&node, report, rounds).await?;
+    suspended_grows(&node, report).await
 }
 
 /// Starts of a stopped machine through the API and of the same QEMU by hand, in turn.
@@ -121,6 +124,47 @@ async fn execs_and_grows(node: &Node, report: &mut Report, rounds: usize) -> Res
         p50(&execs(node, &id, rounds * 5).await?),
         None,
         None,
+    );
+    Ok(())
+}
+
+/// Extends while the machine is suspended; what counts is the size that its guest sees right after it goes on.
+async fn suspended_grows(node: &Node, report: &mut Report) -> Result<()> {
+    let volume = json!({"name": "rest", "region": "local", "size_gb": 1});
+    let volume = node
+        .ok("POST", &format!("/v1/apps/{APP}/volumes"), Some(&volume))
+        .await?;
+    let volume = volume["id"].as_str().context("a volume's id")?;
+    let id = image::run(
+        node,
+        APP,
+        json!({"mounts": [{"volume": volume, "path": "/data"}]}),
+    )
+    .await?;
+    let machine = format!("/v1/apps/{APP}/machines/{id}");
+    let boot = "cat /proc/sys/kernel/random/boot_id";
+    let mut failures = 0;
+    for round in 0..SUSPENDED_GROWS {
+        let before = image::exec(node, APP, &id, boot).await?;
+        node.ok("POST", &format!("{machine}/suspend"), None).await?;
+        image::wait(node, APP, &id, "suspended").await?;
+        let size_gb = 2 + u64::from(round);
+        let path = format!("/v1/apps/{APP}/volumes/{volume}/extend");
+        node.ok("PUT", &path, Some(&json!({"size_gb": size_gb}))).await?;
+        node.ok("POST", &format!("{machine}/start"), None).await?;
+        image::wait(node, APP, &id, "started").await?;
+        let kib: u64 = image::exec(node, APP, &id, "df -k /data | tail -n 1 | awk '{print $2}'")
+            .await?
+            .parse()?;
+        let same_boot = image::exec(node, APP, &id, boot).await? == before;
+        if kib <= size_gb * 950_000 || !same_boot {
+            eprintln!("suspended grow {round}: {kib} KiB of {size_gb} GiB, same boot: {same_boot}");
+            failures += 1;
+        }
+    }
+    report.failures(
+        &format!("grown while suspended, not seen right after resume, of {SUSPENDED_GROWS}"),
+        failures,
     );
     Ok(())
 }

@@ -60,6 +60,20 @@ impl Report {
         });
     }
 
+    /// Adds how often something went wrong that never may.
+    pub(crate) fn failures(&mut self, name: &str, count: u32) {
+        self.figures.push(Figure {
+            name: name.to_owned(),
+            value: f64::from(count),
+            unit: "count",
+            floor: None,
+            ratio: None,
+            peer: None,
+            goal: Some(0.0),
+            pass: Some(count == 0),
+        });
+    }
+
     /// Keeps a series for its plot.
     pub(crate) fn series(&mut self, name: &str, samples: &[Duration]) {
         self.series.push((
@@ -72,7 +86,7 @@ impl Report {
     pub(crate) fn end(self, json: &Path) -> Result<()> {
         println!(
             "{:<52} {:>10} {:>10} {:>7} {:>8}  pass",
-            "figure (ms)", "value", "floor", "ratio", "goal"
+            "figure (ms or count)", "value", "floor", "ratio", "goal"
         );
         for figure in &self.figures {
             let number =
