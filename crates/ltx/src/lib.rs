@@ -1,13 +1,14 @@
 //! LTX files: what transactions did to a SQLite database, page by page.
 //!
 //! A file says which transactions it holds, the pages as they were after the last of them, how many the database then
-//! has, and its checksum before and after. Files are written with [`Encoder`], read with [`Decoder`] and checked
-//! with [`verify`]. All of it streams: no file needs to fit into memory. There is no clock, no
+//! has, and its checksum before and after. Files are written with [`Encoder`], read with [`Decoder`], checked with
+//! [`verify`] and merged with [`compact`]. All of it streams: no file needs to fit into memory. There is no clock, no
 //! task and no file system here: bytes come from a [`std::io::Read`] and go to a [`std::io::Write`].
 //!
 //! The bytes stand in `docs/formats/ltx.md`.
 
 mod checksum;
+mod compactor;
 mod decoder;
 mod encoder;
 mod fields;
@@ -25,6 +26,7 @@ mod txid;
 mod version;
 
 pub use checksum::Checksum;
+pub use compactor::{CompactError, compact};
 pub use decoder::{DecodeError, Decoded, Decoder, verify};
 pub use encoder::{EncodeError, Encoded, Encoder};
 pub use file_name::{FileName, ParseFileNameError};

@@ -1,7 +1,7 @@
 //! Files that other programs wrote are read, and written alike.
 
 use super::samples::{Pages, decode, encode, recorded, recorded_page};
-use crate::{Decoded, Flags, Txid, Version, WalSpan};
+use crate::{Decoded, Flags, Txid, Version, WalSpan, compact};
 
 /// Reads a recorded file and writes it again: alike where it is not compressed, else alike but for the compression.
 fn check(file: &[u8]) -> (Pages, Decoded) {
@@ -83,6 +83,27 @@ fn pages_on_both_sides_of_the_lock_page_are_read_and_written_alike() {
     let (pages, decoded) = check(&recorded!("v1-around-the-lock-page"));
     assert_eq!(pages, expected_pages(&[(1, 9), (2_097_152, 9), (2_097_154, 9)]));
     assert_eq!(decoded.header.page_size.lock_page().get(), 2_097_153);
+}
+
+#[test]
+fn files_are_merged_as_the_other_implementation_merges_them() {
+    let check = |first: usize, last: usize, flags, expected: Vec<u8>| {
+        let chain = chain();
+        // Given in any order.
+        let inputs = chain[first - 1..last].iter().rev().map(Vec::as_slice);
+        let merged = compact(inputs, Vec::new(), flags).unwrap().output;
+        if flags == Flags::NONE {
+            assert_eq!(merged, expected, "{first} to {last}");
+        }
+        assert_eq!(
+            decode(&merged, Version::V1).unwrap(),
+            decode(&expected, Version::V1).unwrap()
+        );
+    };
+    check(1, 4, Flags::NONE, recorded!("v1-merged-1-4"));
+    check(2, 3, Flags::NONE, recorded!("v1-merged-2-3"));
+    check(2, 6, Flags::NONE, recorded!("v1-merged-2-6"));
+    check(1, 3, Flags::LZ4, recorded!("v1-merged-1-3"));
 }
 
 #[test]

@@ -84,3 +84,71 @@ pub(crate) fn checksum(pages: &Pages) -> Checksum {
         .map(|(number, data)| Checksum::of_page(pgno(*number), data))
         .fold(Checksum::EMPTY_DATABASE, Checksum::toggle)
 }
+
+/// A database that transactions happen to, as SQLite's file would see them.
+#[derive(Debug, Clone)]
+pub(crate) struct Database {
+    page_size: PageSize,
+    txid: Txid,
+    /// Every page, from 1.
+    pages: Pages,
+    exists: bool,
+}
+
+impl Database {
+    pub(crate) fn new(page_size: PageSize) -> Self {
+        Self {
+            page_size,
+            txid: Txid::ZERO,
+            pages: Pages::new(),
+            exists: false,
+        }
+    }
+
+    pub(crate) fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    pub(crate) fn checksum(&self) -> Checksum {
+        if self.exists {
+            checksum(&self.pages)
+        } else {
+            Checksum::NONE
+        }
+    }
+
+    /// Makes it `commit_pages` long, with zeros where it grows, and overwrites `changed`. Returns the header of a file of
+    /// this transaction.
+    pub(crate) fn commit(&mut self, commit_pages: u32, changed: &Pages) -> Header {
+        let pre_apply = self.checksum();
+        self.txid = self.txid.next().unwrap();
+        self.set(commit_pages, changed);
+        Header {
+            page_size: self.page_size,
+            min_txid: self.txid,
+            max_txid: self.txid,
+            pre_apply,
+            ..change(commit_pages)
+        }
+    }
+
+    /// Does to the database what a file says.
+    pub(crate) fn apply(&mut self, file: &[u8]) {
+        let (pages, decoded) = decode(file, Version::V1).unwrap();
+        assert_eq!(decoded.header.pre_apply, self.checksum());
+        self.txid = decoded.header.max_txid;
+        self.set(decoded.header.commit_pages, &pages);
+        assert_eq!(decoded.trailer.post_apply, self.checksum());
+    }
+
+    fn set(&mut self, commit_pages: u32, changed: &Pages) {
+        self.exists = true;
+        self.pages.retain(|number, _| *number <= commit_pages);
+        for number in 1..=commit_pages {
+            let zeros = || vec![0; self.page_size.as_usize()];
+            self.pages.entry(number).or_insert_with(zeros);
+        }
+        self.pages
+            .extend(changed.iter().map(|(number, data)| (*number, data.clone())));
+    }
+}
