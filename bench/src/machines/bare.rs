@@ -1,12 +1,13 @@
 //! The floor of a start: the same QEMU command line without any of our daemons.
 
+use super::Start;
 use anyhow::{Context, Result, bail};
 use guest_init::proto::{Event, GuestConfig, Incoming, Request, Session};
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -66,11 +67,11 @@ impl Bare {
         })
     }
 
-    /// Starts it in a fresh directory and returns the time until the workload runs.
-    pub(super) async fn start(&self) -> Result<Duration> {
+    /// Starts it in a fresh directory, measures until the workload runs, and ends it.
+    pub(super) async fn start(&self) -> Result<Start> {
         let dir = tempfile::Builder::new().prefix("hg").tempdir_in("/tmp")?;
         File::create(dir.path().join("overlay.img"))?.set_len(self.overlay_bytes)?;
-        let begun = Instant::now();
+        let (called, begun) = (SystemTime::from(daemon::wall_clock::now()), Instant::now());
         let mut command = Command::new(&self.program);
         command
             .args(&self.args)
@@ -84,10 +85,18 @@ impl Bare {
         started
             .await
             .context("the bare guest did not start within a minute")??;
-        let took = begun.elapsed();
+        let whole = begun.elapsed();
+        let until_qemu = listening_since(dir.path())?.duration_since(called)?;
         drop(qemu);
-        Ok(took)
+        Ok(Start { until_qemu, whole })
     }
+}
+
+/// Returns when the QEMU of a machine's directory began to listen to its guest's agent, the last thing before the boot.
+pub(super) fn listening_since(dir: &Path) -> Result<SystemTime> {
+    let socket = dir.join("agent.sock");
+    let bound = fs::symlink_metadata(&socket).with_context(|| format!("look at {}", socket.display()))?;
+    Ok(bound.modified()?)
 }
 
 fn processes() -> Result<impl Iterator<Item = PathBuf>> {
