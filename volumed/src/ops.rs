@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use operation::{Outcome, Record, StepSet, StepSpec, Undone};
+use tokio_util::sync::CancellationToken;
 
 pub use context::{Context, KeyRing, Locks, Pools, Settings};
 pub use expire::EXPIRE;
@@ -75,19 +76,19 @@ impl StepSet for Ops {
             .map(|(_, steps)| *steps)
     }
 
-    async fn run(&self, record: &Record, step: &'static str) -> Run {
+    async fn run(&self, record: &Record, step: &'static str, cancelled: &CancellationToken) -> Run {
         let ctx = &*self.ctx;
         let result = match (record.kind.as_str(), step) {
             (CREATE | RESTORE, "make") => create::make(ctx, record).await,
-            (RESTORE, "fill") => restore::fill(ctx, record).await,
+            (RESTORE, "fill") => restore::fill(ctx, record, cancelled).await,
             (FORK, "open") => fork::open(ctx, record).await,
-            (FORK, "clone") => fork::clone(ctx, record).await,
+            (FORK, "clone") => fork::clone(ctx, record, cancelled).await,
             (FORK, "enlarge") => fork::enlarge(ctx, record).await,
             (EXTEND, "grow") => extend::grow(ctx, record).await,
             (EXTEND, "announce") => extend::announce(ctx, record).await,
             (EXTEND, "settle") => extend::settle(ctx, record).await,
-            (SNAPSHOT, "capture") => snapshot::capture(ctx, record).await,
-            (SNAPSHOT, "upload") => snapshot::upload(ctx, record).await,
+            (SNAPSHOT, "capture") => snapshot::capture(ctx, record, cancelled).await,
+            (SNAPSHOT, "upload") => snapshot::upload(ctx, record, cancelled).await,
             (SNAPSHOT, "release") => snapshot::release(ctx, record).await,
             (EXPIRE, "unpublish") => expire::unpublish(ctx, record).await,
             (DESTROY, "schedule") => destroy::schedule(ctx, record).await,
@@ -149,6 +150,21 @@ impl StepError {
             Self::Refused(why) => Outcome::refuse(why),
             Self::Broken(why) => Outcome::fail(why),
         }
+    }
+}
+
+/// Runs `work` until it ends or `cancelled` fires, and drops it where it stands then.
+///
+/// Only for work that may stop anywhere with nobody noticing: what it was doing in threads or in another process may
+/// still come to its end beside the undo. It must not give anything a name that counts.
+async fn unless<T>(
+    cancelled: &CancellationToken,
+    work: impl Future<Output = Result<T, StepError>>,
+) -> Result<T, StepError> {
+    tokio::select! {
+        biased;
+        () = cancelled.cancelled() => Err(StepError::Later("given up by request".to_owned())),
+        done = work => done,
     }
 }
 

@@ -11,6 +11,7 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
 pub use capacity::Capacity;
 
@@ -217,6 +218,20 @@ pub trait Pool: Send + Sync + Debug {
     ///
     /// Without [`Capabilities::atomic_snapshot`] the caller sees to it that nobody writes to `source` meanwhile.
     async fn copy(&self, source: &Slice, target: &Slice) -> Result<Copied, PoolError>;
+
+    /// Copies as [`copy`](Self::copy) does, and gives up soon after `cancelled` fires: [`PoolError::Io`] of the kind
+    /// `Interrupted`. What it leaves then is unfinished, and stays so whatever threads of it still do.
+    ///
+    /// A pool whose copies take no time need not care.
+    async fn copy_unless(
+        &self,
+        source: &Slice,
+        target: &Slice,
+        cancelled: &CancellationToken,
+    ) -> Result<Copied, PoolError> {
+        let _takes_no_time = cancelled;
+        self.copy(source, target).await
+    }
 
     /// Prepares a copy that somebody else writes: returns an empty file of the raw length of `slice`.
     async fn copy_begin(&self, slice: &Slice) -> Result<PathBuf, PoolError>;

@@ -154,6 +154,12 @@ impl Service {
         Ok(begun)
     }
 
+    /// Asks a running operation to give up; returns whether it was running. Durable, with `change`, when it returns.
+    async fn cancel(&self, id: &OperationId, why: &str, change: Change) -> Result<bool, Refusal> {
+        let cancelled = self.runner.cancel(id, why, change).await;
+        cancelled.map_err(|error| not_begun(SubmitError::Log(error)))
+    }
+
     /// Waits for the end of an operation for as long as a request waits, and turns an abort into its refusal.
     async fn settle(&self, handle: &mut Handle) -> Result<Record, Refusal> {
         let within = self.ctx.settings.answer_within;

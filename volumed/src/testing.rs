@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use crashsafe::{Disk, RealDisk};
 use daemon::wall_clock::ManualClock;
 use jiff::Timestamp;
-use objstore::{MemoryStore, ObjectStore};
+use objstore::{FaultStore, MemoryStore, ObjectStore};
 use operation::{Backoff, DriveError, NoProbe, Probe};
 
 use crate::bulk::{Images, Workers};
@@ -103,6 +103,8 @@ impl MachineRunner for FakeRunner {
 pub(crate) struct Rig {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) store: Arc<MemoryStore>,
+    /// What volumed sees of it.
+    pub(crate) wire: FaultStore,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) random: Arc<CountingRandom>,
     pub(crate) runner: Arc<FakeRunner>,
@@ -116,11 +118,12 @@ pub(crate) const ZONES: [&str; 3] = ["0a01", "0a02", "0a03"];
 impl Rig {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let runner = FakeRunner::default();
+        let (runner, store) = (FakeRunner::default(), Arc::new(MemoryStore::new()));
         *runner.pool.lock().unwrap() = dir.path().join("pool");
         Self {
             dir,
-            store: Arc::new(MemoryStore::new()),
+            wire: FaultStore::new(Arc::clone(&store) as _),
+            store,
             clock: Arc::new(ManualClock::new(START.parse::<Timestamp>().unwrap())),
             random: Arc::default(),
             runner: Arc::new(runner),
@@ -140,6 +143,7 @@ impl Rig {
         let random = CountingRandom(AtomicU64::new(1 << 40));
         Self {
             store: self.store,
+            wire: self.wire,
             clock: self.clock,
             random: Arc::new(random),
             ..fresh
@@ -181,7 +185,7 @@ impl Rig {
             catalog: Catalog::in_memory(image.as_deref(), Some(hook)).unwrap(),
             pools: Pools::new(pools),
             disk,
-            store: Arc::clone(&self.store) as Arc<dyn ObjectStore>,
+            store: Arc::new(self.wire.clone()) as Arc<dyn ObjectStore>,
             keys: KeyRing::new(key, path),
             clock: Arc::clone(&self.clock) as _,
             random,

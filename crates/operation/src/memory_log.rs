@@ -76,10 +76,26 @@ impl<C: Send + 'static, S: Send + 'static> Log<C> for MemoryLog<C, S> {
     async fn advance(&self, record: &Record, change: C) -> Result<(), LogError> {
         let mut inner = self.lock();
         if let Some(kept) = inner.records.iter_mut().find(|r| r.id == record.id) {
+            if let (Some(why), None) = (&kept.cancelled, &record.cancelled) {
+                return Err(LogError::Cancelled { why: why.clone() });
+            }
             *kept = record.clone();
         }
         (self.apply)(&mut inner.state, change);
         Ok(())
+    }
+
+    async fn cancel(&self, id: &OperationId, why: &str, change: C) -> Result<bool, LogError> {
+        let mut inner = self.lock();
+        let Some(kept) = inner.records.iter_mut().find(|r| &r.id == id) else {
+            return Ok(false);
+        };
+        if kept.status.ended() {
+            return Ok(false);
+        }
+        kept.cancelled.get_or_insert_with(|| why.to_owned());
+        (self.apply)(&mut inner.state, change);
+        Ok(true)
     }
 
     async fn pending(&self) -> Result<Vec<Record>, LogError> {

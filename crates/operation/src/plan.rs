@@ -145,6 +145,16 @@ pub fn apply(record: &mut Record, steps: &[StepSpec], report: Report) -> Then {
     }
 }
 
+/// Returns the abort of an operation that was asked to give up, while it can: forwards and before its pivot.
+pub fn cancellation(record: &Record, steps: &[StepSpec]) -> Option<Report> {
+    let why = record.cancelled.clone()?;
+    let can = record.status == Status::Running && !past_pivot(record, steps);
+    can.then_some(Report::Abort {
+        fault: Fault::User,
+        why,
+    })
+}
+
 /// Says whether a step that cannot be taken back is done.
 pub fn past_pivot(record: &Record, steps: &[StepSpec]) -> bool {
     steps.iter().take(record.next).any(|s| s.pivot)

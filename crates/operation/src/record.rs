@@ -101,6 +101,9 @@ pub struct Record {
     pub status: Status,
     /// Why the last attempt did not end, if it did not.
     pub last_error: Option<String>,
+    /// Why it was asked to give up, if it was. Kept by [`Log::cancel`](crate::Log::cancel), so a crash forgets nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled: Option<String>,
 }
 
 impl Record {
@@ -117,6 +120,7 @@ impl Record {
             attempts: 0,
             status: Status::Running,
             last_error: None,
+            cancelled: None,
         }
     }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, warn};
 
 use crate::log::{Log, LogError};
-use crate::outcome::{Fault, Outcome, Undone};
+use crate::outcome::{Outcome, Undone};
 use crate::plan::{self, Next, Report, Then};
 use crate::probe::{Moment, Probe, Verdict};
 use crate::record::{OperationId, Record};
@@ -115,13 +116,8 @@ struct Live {
 #[derive(Default)]
 struct Signal {
     wake: Notify,
-    cancel: Mutex<Option<String>>,
-}
-
-impl Signal {
-    fn cancelled(&self) -> Option<String> {
-        self.cancel.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
+    /// Fires after the log has kept the wish; the reason is read there.
+    cancelled: CancellationToken,
 }
 
 struct Submission<C> {
@@ -248,15 +244,20 @@ impl<S: StepSet> Runner<S> {
         }
     }
 
-    /// Asks a running operation to give up, as if its next step aborted by the user. Steps past a pivot go on.
+    /// Asks a running operation to give up, as if its current step aborted by the user. Steps past a pivot go on.
     ///
-    /// Not durable: after a restart it must be asked again. Returns whether the operation was running.
-    pub fn cancel(&self, id: &OperationId, why: &str) -> bool {
-        let live = self.shared.live();
-        let Some(found) = live.get(id) else { return false };
-        *found.signal.cancel.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
-        found.signal.wake.notify_one();
-        true
+    /// Durable, with `change`, when it returns: whatever crashes, the operation is undone unless it was past its pivot.
+    /// A running step hears of it at once. Returns false, with nothing changed, when the operation has ended.
+    ///
+    /// # Errors
+    /// [`LogError`] when the log or the change refused; nothing is cancelled then.
+    pub async fn cancel(&self, id: &OperationId, why: &str, change: S::Change) -> Result<bool, LogError> {
+        let kept = self.shared.log.cancel(id, why, change).await?;
+        if kept && let Some(live) = self.shared.live().get(id) {
+            live.signal.cancelled.cancel();
+            live.signal.wake.notify_one();
+        }
+        Ok(kept)
     }
 }
 
@@ -368,9 +369,9 @@ impl<S: StepSet> OneRun<'_, S> {
                     info!(status = record.status.name(), "operation ended");
                     return Ended::Normally;
                 }
-                Next::Run(step) => match self.cancellation(&record, steps) {
+                Next::Run(step) => match plan::cancellation(&record, steps) {
                     Some(report) => (report, S::Change::default()),
-                    None => match self.run(&record, step).await {
+                    None => match self.run(&record, step, &self.cancelled(&record, steps)).await {
                         Some(done) => done,
                         None => return Ended::Dropped,
                     },
@@ -382,7 +383,13 @@ impl<S: StepSet> OneRun<'_, S> {
             };
             let mut after = record.clone();
             let then = plan::apply(&mut after, steps, report);
-            if let Err(source) = self.shared.log.advance(&after, change).await {
+            let advanced = self.shared.log.advance(&after, change).await;
+            if let Err(LogError::Cancelled { why }) = advanced {
+                // Whatever the step did is undone with it, or done again if it is past taking back.
+                record.cancelled = Some(why);
+                continue;
+            }
+            if let Err(source) = advanced {
                 // The effect is in place but not recorded: the step is idempotent, so it is simply run again.
                 log_errors += 1;
                 error!(error = %source, cause = ?source, "operation record not kept; step will be run again");
@@ -399,12 +406,12 @@ impl<S: StepSet> OneRun<'_, S> {
         }
     }
 
-    fn cancellation(&self, record: &Record, steps: &[StepSpec]) -> Option<Report> {
-        let why = self.signal.cancelled()?;
-        (!plan::past_pivot(record, steps)).then_some(Report::Abort {
-            fault: Fault::User,
-            why,
-        })
+    /// Returns what tells the next step that it is not wanted any more.
+    fn cancelled(&self, record: &Record, steps: &[StepSpec]) -> CancellationToken {
+        if plan::past_pivot(record, steps) {
+            return CancellationToken::new();
+        }
+        self.signal.cancelled.clone()
     }
 
     async fn wait(&self, delay: Duration) {
@@ -414,11 +421,16 @@ impl<S: StepSet> OneRun<'_, S> {
         }
     }
 
-    async fn run(&self, record: &Record, step: &'static str) -> Option<(Report, S::Change)> {
+    async fn run(
+        &self,
+        record: &Record,
+        step: &'static str,
+        cancelled: &CancellationToken,
+    ) -> Option<(Report, S::Change)> {
         if self.shared.probe.at(&record.kind, step, Moment::Before) == Verdict::Drop {
             return None;
         }
-        let outcome = self.shared.steps.run(record, step).await;
+        let outcome = self.shared.steps.run(record, step, cancelled).await;
         if self.shared.probe.at(&record.kind, step, Moment::After) == Verdict::Drop {
             return None;
         }

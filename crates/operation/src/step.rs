@@ -1,4 +1,5 @@
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
 use crate::outcome::{Outcome, Undone};
 use crate::record::Record;
@@ -9,6 +10,8 @@ pub struct StepSpec {
     /// Name, unique in its list; stands in logs, probes and metrics.
     pub name: &'static str,
     /// Once this step is done nothing is undone any more: later aborts become retries.
+    ///
+    /// Its own undo still meets the whole effect when the operation is cancelled before the end of the step is kept.
     pub pivot: bool,
 }
 
@@ -37,7 +40,15 @@ pub trait StepSet: Send + Sync + 'static {
     fn steps(&self, kind: &str, version: u32) -> Option<&'static [StepSpec]>;
 
     /// Runs one step.
-    async fn run(&self, record: &Record, step: &'static str) -> Outcome<Self::Change>;
+    ///
+    /// A step that takes long watches `cancelled`: once it fires nothing of the step is wanted any more, and the sooner
+    /// it returns, with a retry say, the sooner it is undone. It never fires after a pivot.
+    async fn run(
+        &self,
+        record: &Record,
+        step: &'static str,
+        cancelled: &CancellationToken,
+    ) -> Outcome<Self::Change>;
 
     /// Takes one step back.
     async fn undo(&self, record: &Record, step: &'static str) -> Undone<Self::Change>;

@@ -82,10 +82,32 @@ impl Log<Change> for CatalogLog {
     async fn advance(&self, record: &Record, change: Change) -> Result<(), LogError> {
         let (record, at) = (record.clone(), self.clock.now());
         let advanced = self.catalog.transact(move |tx| {
+            let kept = tx.operation(record.id.as_str())?;
+            if let (Some(why), None) = (kept.and_then(|k| k.cancelled), &record.cancelled) {
+                return Ok(Some(why));
+            }
             change.apply(tx)?;
-            Ok(tx.update_operation(&record, at)?)
+            tx.update_operation(&record, at)?;
+            Ok(None)
         });
-        advanced.await.map_err(log_error)
+        match advanced.await.map_err(log_error)? {
+            None => Ok(()),
+            Some(why) => Err(LogError::Cancelled { why }),
+        }
+    }
+
+    async fn cancel(&self, id: &OperationId, why: &str, change: Change) -> Result<bool, LogError> {
+        let (id, why, at) = (id.clone(), why.to_owned(), self.clock.now());
+        let cancelled = self.catalog.transact(move |tx| {
+            let Some(mut kept) = tx.operation(id.as_str())?.filter(|k| !k.status.ended()) else {
+                return Ok(false);
+            };
+            change.apply(tx)?;
+            kept.cancelled.get_or_insert(why);
+            tx.update_operation(&kept, at)?;
+            Ok(true)
+        });
+        cancelled.await.map_err(log_error)
     }
 
     async fn pending(&self) -> Result<Vec<Record>, LogError> {

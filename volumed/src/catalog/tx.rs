@@ -206,6 +206,12 @@ impl<'a> Tx<'a> {
         Ok(snapshot)
     }
 
+    /// Returns an operation, ended ones too.
+    pub(super) fn operation(&self, id: &str) -> Result<Option<Record>, CatalogError> {
+        let sql = "SELECT id, doc FROM operations WHERE id = ?1";
+        Ok(self.docs("operations", sql, [id])?.into_iter().next())
+    }
+
     /// Returns the operation of a subject that has not ended.
     pub fn running_operation(&self, subject: &str) -> Result<Option<Record>, CatalogError> {
         let sql = "SELECT id, doc FROM operations WHERE subject = ?1 AND ended = 0";

@@ -1,6 +1,8 @@
 //! One point in time of a volume's bytes, whoever writes to it: shared by snapshots and forks.
 
-use super::{Context, StepError};
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, StepError, unless};
 use crate::pool::{Pool, PoolError, Slice};
 use crate::random;
 use crate::runner_client::{CopyRequest, RunnerError};
@@ -10,7 +12,13 @@ use crate::volume::Volume;
 ///
 /// A pool that captures atomically does it. Otherwise the bytes are copied plainly while no guest can write, and by
 /// machine-runner (copy-before-write) while one can.
-pub(super) async fn copy(ctx: &Context, volume: &Volume, target: &Slice) -> Result<(), StepError> {
+/// Once `cancelled` fires it ends soon; what it leaves then is unfinished and removed by the undo.
+pub(super) async fn copy(
+    ctx: &Context,
+    volume: &Volume,
+    target: &Slice,
+    cancelled: &CancellationToken,
+) -> Result<(), StepError> {
     if volume.extending_to.is_some() {
         // Its slice may be longer than its record says.
         return Err(StepError::Later(format!(
@@ -21,10 +29,10 @@ pub(super) async fn copy(ctx: &Context, volume: &Volume, target: &Slice) -> Resu
     let pool = ctx.pool(&volume.pool)?;
     let source = ctx.slice(volume)?;
     let Some(machine_id) = &volume.attached_machine_id else {
-        return plain_or_atomic(&**pool, &source, target).await;
+        return plain_or_atomic(&**pool, &source, target, cancelled).await;
     };
     if pool.capabilities().atomic_snapshot || pool.exists(&target.id).await? {
-        return plain_or_atomic(&**pool, &source, target).await;
+        return plain_or_atomic(&**pool, &source, target, cancelled).await;
     }
     let Some(runner) = &ctx.runner else {
         return Err(StepError::Later(format!(
@@ -42,8 +50,12 @@ pub(super) async fn copy(ctx: &Context, volume: &Volume, target: &Slice) -> Resu
         copy_id,
         target_path,
     };
-    match runner.copy(volume.id.as_str(), &request).await {
-        Ok(answer) if answer.detached_guest => plain_or_atomic(&**pool, &source, target).await?,
+    // The machine writes on until its copy is whole, into a file that the undo has unlinked.
+    let copying = async { Ok(runner.copy(volume.id.as_str(), &request).await) };
+    match unless(cancelled, copying).await? {
+        Ok(answer) if answer.detached_guest => {
+            plain_or_atomic(&**pool, &source, target, cancelled).await?;
+        }
         Ok(_) => pool.copy_finish(target, &source.layout).await?,
         Err(RunnerError::Refused { status: 507, .. }) => {
             let full = PoolError::NoSpace {
@@ -57,8 +69,13 @@ pub(super) async fn copy(ctx: &Context, volume: &Volume, target: &Slice) -> Resu
     Ok(())
 }
 
-async fn plain_or_atomic(pool: &dyn Pool, source: &Slice, target: &Slice) -> Result<(), StepError> {
-    match pool.copy(source, target).await {
+async fn plain_or_atomic(
+    pool: &dyn Pool,
+    source: &Slice,
+    target: &Slice,
+    cancelled: &CancellationToken,
+) -> Result<(), StepError> {
+    match pool.copy_unless(source, target, cancelled).await {
         Ok(_) => Ok(()),
         Err(PoolError::WrongSize { slice, .. }) if slice == target.id.name() => {
             // Published by a run that did not live to record it, before the volume grew: nobody knows of it yet.

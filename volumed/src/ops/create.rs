@@ -47,7 +47,7 @@ pub(super) async fn unmake(ctx: &Context, record: &Record) -> Result<Change, Ste
         tx.edit_volume(&id, |v| {
             v.state = VolumeState::Destroyed;
             v.failure = Some(why);
-            v.deleted_at = Some(now);
+            v.deleted_at.get_or_insert(now);
         })?;
         Ok(tx.event(&event)?)
     }))

@@ -4,8 +4,9 @@
 //! or the whole copy; `clone` then finds it there.
 
 use operation::{Outcome, Record, StepSpec};
+use tokio_util::sync::CancellationToken;
 
-use super::{Context, Run, StepError, capture, volume_subject};
+use super::{Context, Run, StepError, capture, unless, volume_subject};
 use crate::catalog::Change;
 use crate::pool::{Slice, ZeroEnd};
 use crate::volume::{Origin, SizeGb, Volume, VolumeState};
@@ -33,11 +34,15 @@ async fn source(ctx: &Context, fork: &Volume) -> Result<Volume, StepError> {
     ctx.volume(volume_id).await
 }
 
-pub(super) async fn clone(ctx: &Context, record: &Record) -> Result<Run, StepError> {
+pub(super) async fn clone(
+    ctx: &Context,
+    record: &Record,
+    cancelled: &CancellationToken,
+) -> Result<Run, StepError> {
     let id = volume_subject(record)?;
     let fork = ctx.volume(&id).await?;
     let source_id = source(ctx, &fork).await?.id;
-    let _held = ctx.locks.lock(&source_id).await;
+    let _held = unless(cancelled, async { Ok(ctx.locks.lock(&source_id).await) }).await?;
     let source = ctx.volume(&source_id).await?;
     if !source.exists() {
         return Err(StepError::Refused(format!("source volume {source_id} is gone")));
@@ -46,7 +51,7 @@ pub(super) async fn clone(ctx: &Context, record: &Record) -> Result<Run, StepErr
         size_bytes: source.size.bytes(),
         ..ctx.slice(&fork)?
     };
-    capture::copy(ctx, &source, &target).await?;
+    capture::copy(ctx, &source, &target, cancelled).await?;
     let (generation, formatted, fstype) = (source.generation + 1, source.formatted, source.fstype);
     let copied_gb = source.size;
     let patch = serde_json::json!({ "copied_gb": copied_gb });

@@ -4,9 +4,10 @@
 //! crash in the middle shows nothing to anybody and `fill` simply runs again over what it left.
 
 use operation::{Outcome, Record, StepSpec};
+use tokio_util::sync::CancellationToken;
 
 use super::context::reference;
-use super::{Context, Run, StepError, stored, volume_subject};
+use super::{Context, Run, StepError, stored, unless, volume_subject};
 use crate::backup::{self, Progress};
 use crate::catalog::Change;
 use crate::volume::{FsType, Origin, VolumeState};
@@ -15,7 +16,11 @@ use crate::volume::{FsType, Origin, VolumeState};
 pub const RESTORE: &str = "restore";
 pub(super) const STEPS: &[StepSpec] = &[StepSpec::new("make"), StepSpec::new("fill")];
 
-pub(super) async fn fill(ctx: &Context, record: &Record) -> Result<Run, StepError> {
+pub(super) async fn fill(
+    ctx: &Context,
+    record: &Record,
+    cancelled: &CancellationToken,
+) -> Result<Run, StepError> {
     let id = volume_subject(record)?;
     let volume = ctx.volume(&id).await?;
     let Origin::Snapshot { snapshot_id } = &volume.origin else {
@@ -25,14 +30,13 @@ pub(super) async fn fill(ctx: &Context, record: &Record) -> Result<Run, StepErro
     };
     let snapshot = ctx.snapshot(snapshot_id).await?;
     let sink = ctx.pool(&volume.pool)?.open_sink(&ctx.slice(&volume)?).await?;
-    let restored = backup::restore(
-        &ctx.backups(),
-        &reference(&snapshot)?,
-        &*sink,
-        &Progress::default(),
-    )
-    .await;
-    let restored = restored.map_err(|error| stored(error.remedy(), &error))?;
+    let (backups, reference, progress) = (ctx.backups(), reference(&snapshot)?, Progress::default());
+    let filling = async {
+        let restored = backup::restore(&backups, &reference, &*sink, &progress).await;
+        restored.map_err(|error| stored(error.remedy(), &error))
+    };
+    // Late writes hit a slice that the undo removes.
+    let restored = unless(cancelled, filling).await?;
     let (generation, formatted) = (restored.head.generation + 1, restored.head.formatted);
     let fstype = restored.head.fstype.as_deref().and_then(FsType::parse);
     let message = format!(

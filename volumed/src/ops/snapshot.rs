@@ -5,9 +5,10 @@
 
 use operation::{Outcome, Record, StepSpec};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::context::reference;
-use super::{Context, Run, StepError, capture as point_in_time, snapshot_subject, stored};
+use super::{Context, Run, StepError, capture as point_in_time, snapshot_subject, stored, unless};
 use crate::backup::{self, ManifestHead, Progress};
 use crate::catalog::Change;
 use crate::pool::{Slice, SliceId};
@@ -22,10 +23,14 @@ pub(super) const STEPS: &[StepSpec] = &[
     StepSpec::new("release"),
 ];
 
-pub(super) async fn capture(ctx: &Context, record: &Record) -> Result<Run, StepError> {
+pub(super) async fn capture(
+    ctx: &Context,
+    record: &Record,
+    cancelled: &CancellationToken,
+) -> Result<Run, StepError> {
     let id = snapshot_subject(record)?;
     let snapshot = ctx.snapshot(&id).await?;
-    let _held = ctx.locks.lock(&snapshot.volume_id).await;
+    let _held = unless(cancelled, async { Ok(ctx.locks.lock(&snapshot.volume_id).await) }).await?;
     let volume = ctx.volume(&snapshot.volume_id).await?;
     if !volume.exists() {
         return Err(StepError::Refused(format!("volume {} is gone", volume.id)));
@@ -36,7 +41,7 @@ pub(super) async fn capture(ctx: &Context, record: &Record) -> Result<Run, StepE
         ..source
     };
     // Found complete after a crash: then it is of the moment before that crash, and the size is still the record's.
-    point_in_time::copy(ctx, &volume, &target).await?;
+    point_in_time::copy(ctx, &volume, &target, cancelled).await?;
     let now = ctx.clock.now();
     Ok(Outcome::changed(Change::new(move |tx| {
         tx.edit_snapshot(&id, |s| {
@@ -111,7 +116,11 @@ async fn base(ctx: &Context, snapshot: &Snapshot) -> Result<Option<SnapshotId>, 
     Ok(newest.map(|s| s.id))
 }
 
-pub(super) async fn upload(ctx: &Context, record: &Record) -> Result<Run, StepError> {
+pub(super) async fn upload(
+    ctx: &Context,
+    record: &Record,
+    cancelled: &CancellationToken,
+) -> Result<Run, StepError> {
     let id = snapshot_subject(record)?;
     let snapshot = ctx.snapshot(&id).await?;
     let volume = ctx.volume(&snapshot.volume_id).await?;
@@ -122,22 +131,18 @@ pub(super) async fn upload(ctx: &Context, record: &Record) -> Result<Run, StepEr
         .await?;
     let base = base(ctx, &snapshot).await?;
     let base = base.as_ref().map(SnapshotId::as_str);
-    let backups = ctx.backups();
-    let uploaded = backup::upload(
-        &backups,
-        head(&snapshot, &volume),
-        &*source,
-        base,
-        &Progress::default(),
-    )
-    .await;
-    let uploaded = match uploaded {
-        Ok(uploaded) => uploaded,
-        Err(error @ backup::UploadError::Abandoned { .. }) => {
-            return Err(StepError::Broken(super::chain(&error)));
+    let (backups, head, progress) = (ctx.backups(), head(&snapshot, &volume), Progress::default());
+    let uploading = async {
+        match backup::upload(&backups, head, &*source, base, &progress).await {
+            Ok(uploaded) => Ok(uploaded),
+            Err(error @ backup::UploadError::Abandoned { .. }) => {
+                Err(StepError::Broken(super::chain(&error)))
+            }
+            Err(error) => Err(stored(error.remedy(), &error)),
         }
-        Err(error) => return Err(stored(error.remedy(), &error)),
     };
+    // Objects that arrive late belong to a snapshot that the undo abandons; collection knows them.
+    let uploaded = unless(cancelled, uploading).await?;
     let message = format!(
         "snapshot {id} is in the object store, {} bytes uploaded",
         uploaded.uploaded_bytes

@@ -1,14 +1,18 @@
 //! Crashes at every step of every operation, in this process: the driver is dropped there, and a new volumed starts on
 //! what it left.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use objstore::faults::{Call, Damage, Fault};
 use objstore::{ObjectStore as _, Purpose};
 use operation::{Moment, Probe, Verdict};
 
 use super::*;
-use crate::service::Service;
+use crate::error::Refusal;
+use crate::service::{CreateRequest, Service};
 use crate::snapshot::SnapshotState;
 use crate::testing::{Rig, assert_agreement, read, request, settled, write};
 use crate::volume::{SizeGb, Volume, VolumeState};
@@ -208,6 +212,125 @@ async fn a_restore_that_cannot_be_is_undone_after_a_crash_at_any_step() {
     )
     .await;
     assert!(crashes >= 6, "run and undo were tried: {crashes}");
+}
+
+/// Makes a volume and deletes it as soon as it is seen half-made; returns the answer to the deletion.
+async fn delete_while_filling(service: &Service, make: CreateRequest) -> Result<Volume, Refusal> {
+    let filling = [
+        VolumeState::Creating,
+        VolumeState::Restoring,
+        VolumeState::Hydrating,
+    ];
+    let deleting = async {
+        loop {
+            let all = service.volumes(None, false).await.unwrap();
+            if let Some(found) = all.iter().find(|v| filling.contains(&v.state)) {
+                return service.destroy(&found.id).await;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(service.create(make), deleting).1
+}
+
+/// Asserts that of the volumes only `source` is left, unless the deletion was never acknowledged.
+async fn assert_gone(service: &Service, source: &Volume, acknowledged: bool) {
+    let left = service.volumes(None, false).await.unwrap();
+    if acknowledged {
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+    assert!(left.iter().any(|v| v.id == source.id));
+    assert!(left.iter().all(|v| v.state == VolumeState::Created), "{left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_during_a_restore_is_kept_after_a_crash_at_any_step() {
+    let acknowledged = Cell::new(0);
+    let crashes = crash_everywhere(
+        RESTORE,
+        async |rig, service| {
+            let prepared = snapshotted(rig, service).await;
+            // A store so slow that the restore would still be running tomorrow.
+            let slow = Damage::Delay(Duration::from_secs(24 * 3600));
+            rig.wire.inject(Fault {
+                times: 1,
+                ..Fault::always(Call::Get, slow)
+            });
+            acknowledged.set(0);
+            prepared
+        },
+        async |service, (_, snapshot)| {
+            let mut restore = request("back");
+            (restore.size_gb, restore.snapshot_id) = (None, Some(snapshot.id.to_string()));
+            let began = tokio::time::Instant::now();
+            let deleted = delete_while_filling(&service, restore).await.unwrap();
+            assert_eq!(deleted.state, VolumeState::Destroying);
+            assert!(began.elapsed() < Duration::from_secs(60), "acknowledged at once");
+            acknowledged.set(1);
+            settled(&service).await;
+            assert!(began.elapsed() < Duration::from_secs(60), "and undone at once");
+        },
+        async |_, service, (volume, _)| assert_gone(&service, &volume, acknowledged.get() == 1).await,
+    )
+    .await;
+    assert!(crashes >= 6, "run and undo were tried: {crashes}");
+    assert_eq!(acknowledged.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_during_a_fork_is_kept_after_a_crash_at_any_step() {
+    let acknowledged = Cell::new(0);
+    let crashes = crash_everywhere(
+        FORK,
+        written,
+        async |service, volume| {
+            let mut fork = request("copy");
+            (fork.size_gb, fork.encrypted) = (None, None);
+            fork.source_volume_id = Some(volume.id.to_string());
+            acknowledged.set(0);
+            // The copy waits for whoever works on the source.
+            let _busy = service.context().locks.lock(&volume.id).await;
+            let deleted = delete_while_filling(&service, fork).await.unwrap();
+            assert_eq!(deleted.state, VolumeState::Destroying);
+            acknowledged.set(1);
+            settled(&service).await;
+        },
+        async |_, service, volume| assert_gone(&service, &volume, acknowledged.get() == 1).await,
+    )
+    .await;
+    assert!(crashes >= 6, "run and undo were tried: {crashes}");
+    assert_eq!(acknowledged.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_of_a_running_snapshot_is_kept_after_a_crash_at_any_step() {
+    let acknowledged = Cell::new(0);
+    crash_everywhere(
+        SNAPSHOT,
+        async |rig, service| {
+            let volume = written(rig, service).await;
+            let slow = Damage::Delay(Duration::from_secs(24 * 3600));
+            rig.wire.inject(Fault {
+                times: 1,
+                ..Fault::always(Call::Put, slow)
+            });
+            acknowledged.set(0);
+            volume
+        },
+        async |service, volume| {
+            let snapshot = service.take_snapshot(&volume.id).await.unwrap();
+            let began = tokio::time::Instant::now();
+            service.delete_snapshot(&snapshot.id).await.unwrap();
+            assert!(began.elapsed() < Duration::from_secs(60), "given up at once");
+            acknowledged.set(1);
+        },
+        async |_, service, volume| {
+            let left = service.snapshots_of(&volume.id).await.unwrap();
+            assert!(left.is_empty() || acknowledged.get() == 0, "{left:?}");
+        },
+    )
+    .await;
+    assert_eq!(acknowledged.get(), 1);
 }
 
 #[tokio::test(start_paused = true)]

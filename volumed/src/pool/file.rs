@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use crashsafe::{Disk, OpenOptions};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Capabilities, Capacity, Copied, Device, Found, Pool, PoolError, PoolUsage, Slice, SliceId, ZeroEnd,
@@ -290,6 +291,15 @@ impl Pool for FilePool {
     }
 
     async fn copy(&self, source: &Slice, target: &Slice) -> Result<Copied, PoolError> {
+        self.copy_unless(source, target, &CancellationToken::new()).await
+    }
+
+    async fn copy_unless(
+        &self,
+        source: &Slice,
+        target: &Slice,
+        cancelled: &CancellationToken,
+    ) -> Result<Copied, PoolError> {
         assert_eq!(
             file_bytes(source),
             file_bytes(target),
@@ -318,7 +328,15 @@ impl Pool for FilePool {
             linked.await?;
         } else {
             self.copy_begin(target).await?;
-            self.copy_bytes(source, target).await?;
+            // Writes that are under way go into the unfinished file, which nobody will name.
+            tokio::select! {
+                biased;
+                () = cancelled.cancelled() => {
+                    let interrupted = io::Error::from(io::ErrorKind::Interrupted);
+                    return Err(self.io("copy into", &target.id.name(), interrupted));
+                }
+                copied = self.copy_bytes(source, target) => copied?,
+            }
         }
         self.copy_finish(target, &source.layout).await?;
         Ok(copied)

@@ -9,7 +9,7 @@ use super::fields::{check_retention, check_size};
 use super::room::Room;
 use super::{Service, refusal};
 use crate::backup::{self, Progress, SnapshotRef};
-use crate::catalog::{Change, Event, OperationRow, TxError};
+use crate::catalog::{Change, Event, NewEvent, OperationRow, TxError};
 use crate::error::Refusal;
 use crate::lifecycle::{self, Command, Plan};
 use crate::ops::{DESTROY, EXPIRE, EXTEND, PURGE, RECOVER, SNAPSHOT, chain};
@@ -18,6 +18,8 @@ use crate::volume::{Origin, SnapshotId, Volume, VolumeId, VolumeState};
 
 /// How long the list of all snapshots waits for the bucket.
 const LIST_WAIT: Duration = Duration::from_secs(10);
+/// How often a request looks again when what it was decided on has changed.
+const DECISIONS_MAX: u32 = 4;
 /// Longest answer of a list of events or operations.
 const LIST_MAX: u32 = 1000;
 
@@ -115,12 +117,21 @@ impl Service {
     /// # Errors
     /// 412 while it is attached, 409 while another operation changes it.
     pub async fn destroy(&self, id: &VolumeId) -> Result<Volume, Refusal> {
-        let volume = self.volume(id).await?;
-        match lifecycle::plan(&volume, &Command::Destroy)? {
-            Plan::Already => Ok(volume),
-            Plan::CancelCreation => self.cancel_creation(volume).await,
-            Plan::Go => self.schedule_destroy(id).await,
+        for _ in 0..DECISIONS_MAX {
+            let volume = self.volume(id).await?;
+            match lifecycle::plan(&volume, &Command::Destroy)? {
+                Plan::Already => return Ok(volume),
+                Plan::CancelCreation => {
+                    if let Some(deleted) = self.cancel_creation(&volume).await? {
+                        return Ok(deleted);
+                    }
+                }
+                Plan::Go => return self.schedule_destroy(id).await,
+            }
         }
+        Err(Refusal::conflict(format!(
+            "volume {id} changes all the time; try again"
+        )))
     }
 
     async fn schedule_destroy(&self, id: &VolumeId) -> Result<Volume, Refusal> {
@@ -137,44 +148,47 @@ impl Service {
         self.volume(id).await
     }
 
-    /// Gives up the operation that is filling a volume. Its undo removes the volume.
-    async fn cancel_creation(&self, volume: Volume) -> Result<Volume, Refusal> {
+    /// Gives up the operation that is filling a volume. Its undo removes the volume; whatever crashes, it comes to that.
+    ///
+    /// Returns the volume as deleted, or none when the operation has ended meanwhile.
+    async fn cancel_creation(&self, volume: &Volume) -> Result<Option<Volume>, Refusal> {
         let subject = volume.id.to_string();
         let running = self
             .ctx
             .catalog
             .transact(move |tx| Ok(tx.running_operation(&subject)?));
-        let running = running.await.map_err(refusal)?;
-        let handle = running.and_then(|r| self.runner.follow(&r.id));
-        let Some(mut handle) = handle else {
-            return Err(Refusal::conflict(format!(
-                "volume {} changed meanwhile; try again",
-                volume.id
-            )));
+        let Some(running) = running.await.map_err(refusal)? else {
+            return Ok(None);
         };
-        self.runner.cancel(handle.id(), "deleted before it was ready");
-        // The wish itself is not durable: a crash would forget it and finish the volume. So it is acknowledged only
-        // when the operation has ended.
-        let ended = tokio::time::timeout(self.ctx.settings.answer_within, handle.end()).await;
-        if !ended.is_ok_and(|record| record.status.ended()) {
-            return Err(Refusal::unavailable(format!(
-                "volume {} is still being filled and gives up at its next step; ask again to see it gone",
-                volume.id
-            )));
+        let (id, now) = (volume.id.clone(), self.ctx.clock.now());
+        let deleted = NewEvent {
+            at: now,
+            subject: id.to_string(),
+            kind: "deleted",
+            message: "volume was deleted before it was ready; it cannot be recovered".to_owned(),
+        };
+        let change = Change::new(move |tx| {
+            // While it is being filled, no other operation than the one that fills it is running.
+            let now_is = tx
+                .volume(&id)?
+                .ok_or_else(|| Refusal::missing("volume not found"))?;
+            if lifecycle::plan(&now_is, &Command::Destroy)? != Plan::CancelCreation {
+                return Err(Refusal::conflict(format!("volume {id} changed meanwhile; try again")).into());
+            }
+            tx.edit_volume(&id, |v| {
+                v.state = VolumeState::Destroying;
+                v.deleted_at = Some(now);
+                v.updated_at = now;
+            })?;
+            Ok(tx.event(&deleted)?)
+        });
+        let why = "deleted before it was ready";
+        if !self.cancel(&running.id, why, change).await? {
+            return Ok(None);
         }
         let id = volume.id.clone();
-        let now = self
-            .ctx
-            .catalog
-            .transact(move |tx| Ok(tx.volume(&id)?))
-            .await
-            .map_err(refusal)?;
-        match now {
-            // It had just been finished.
-            Some(ready) if ready.state == VolumeState::Created => self.schedule_destroy(&ready.id).await,
-            Some(gone) => Ok(gone),
-            None => Ok(volume),
-        }
+        let found = self.ctx.catalog.transact(move |tx| Ok(tx.volume(&id)?));
+        found.await.map_err(refusal)
     }
 
     /// Brings a deleted volume back.
@@ -325,22 +339,7 @@ impl Service {
     pub async fn delete_snapshot(&self, id: &SnapshotId) -> Result<Snapshot, Refusal> {
         let snapshot = self.snapshot(id).await?;
         let mut handle = if snapshot.in_progress() {
-            let subject = id.to_string();
-            let running = self
-                .ctx
-                .catalog
-                .transact(move |tx| Ok(tx.running_operation(&subject)?));
-            let running = running
-                .await
-                .map_err(refusal)?
-                .and_then(|r| self.runner.follow(&r.id));
-            let Some(handle) = running else {
-                return Err(Refusal::conflict(format!(
-                    "snapshot {id} changed meanwhile; try again"
-                )));
-            };
-            self.runner.cancel(handle.id(), "deleted before it was finished");
-            handle
+            self.give_up_snapshot(id).await?
         } else if snapshot.state == SnapshotState::Deleting {
             return Ok(snapshot);
         } else {
@@ -356,6 +355,36 @@ impl Service {
             .await
             .map_err(refusal)?;
         Ok(now.unwrap_or(snapshot))
+    }
+
+    async fn give_up_snapshot(&self, id: &SnapshotId) -> Result<Handle, Refusal> {
+        let changed = || Refusal::conflict(format!("snapshot {id} changed meanwhile; try again"));
+        let subject = id.to_string();
+        let running = self
+            .ctx
+            .catalog
+            .transact(move |tx| Ok(tx.running_operation(&subject)?));
+        let running = running
+            .await
+            .map_err(refusal)?
+            .and_then(|r| self.runner.follow(&r.id));
+        let handle = running.ok_or_else(changed)?;
+        let (subject, late) = (id.clone(), changed());
+        let change = Change::new(move |tx| {
+            // Past its upload it is finished, and goes the way of finished ones.
+            if !tx.snapshot(&subject)?.is_some_and(|s| s.in_progress()) {
+                return Err(late.into());
+            }
+            tx.edit_snapshot(&subject, |s| s.state = SnapshotState::Deleting)?;
+            Ok(())
+        });
+        match self
+            .cancel(handle.id(), "deleted before it was finished", change)
+            .await?
+        {
+            true => Ok(handle),
+            false => Err(changed()),
+        }
     }
 
     pub(crate) async fn begin_expire(&self, id: &SnapshotId) -> Result<Handle, Refusal> {

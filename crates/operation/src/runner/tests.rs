@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::memory_log::MemoryLog;
+use crate::outcome::Fault;
 use crate::probe::NoProbe;
 use crate::record::Status;
 
@@ -20,6 +21,7 @@ struct World {
     failures: AtomicU32,
     abort_at: Option<&'static str>,
     panic_at: Option<&'static str>,
+    hang_at: Option<&'static str>,
 }
 
 #[async_trait]
@@ -34,9 +36,18 @@ impl StepSet for World {
         }
     }
 
-    async fn run(&self, record: &Record, step: &'static str) -> Outcome<Option<String>> {
+    async fn run(
+        &self,
+        record: &Record,
+        step: &'static str,
+        cancelled: &CancellationToken,
+    ) -> Outcome<Option<String>> {
         self.runs.lock().unwrap().push(step.to_owned());
         tokio::task::yield_now().await;
+        if self.hang_at == Some(step) {
+            cancelled.cancelled().await;
+            return Outcome::retry("given up");
+        }
         assert!(self.panic_at != Some(step), "as the test asked");
         if step == "b" && self.failures.load(Ordering::SeqCst) > 0 {
             self.failures.fetch_sub(1, Ordering::SeqCst);
@@ -242,12 +253,66 @@ async fn a_cancelled_operation_is_undone_but_not_past_its_pivot() {
             handle
                 .until(|r| if fail_first { r.attempts > 2 } else { r.next == 2 })
                 .await;
-            runner.cancel(handle.id(), "asked");
+            assert!(runner.cancel(handle.id(), "asked", None).await.unwrap());
             handle.end().await
         })
         .await;
         assert_eq!(record.status.name(), status);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_operation_is_undone_after_a_crash_at_any_step() {
+    // The wish comes while "b" hangs; the crash comes at any probe after that, in the step or in the undo.
+    for point in 0.. {
+        let log = log();
+        let world = Arc::new(World {
+            hang_at: Some("b"),
+            ..World::default()
+        });
+        let skip_to_the_wish = 3;
+        let probe = CrashAt(AtomicU32::new(skip_to_the_wish + point));
+        let (runner, driver) = start(&log, &world, Arc::new(probe));
+        let crashed = tokio::select! {
+            biased;
+            _dropped = driver.run(std::future::pending()) => true,
+            () = async {
+                let mut handle = runner.submit(rec("1", "v", "make"), None).await.unwrap();
+                handle.until(|r| r.next == 1).await;
+                let change = Some("wish".to_owned());
+                assert!(runner.cancel(handle.id(), "asked", change).await.unwrap());
+                handle.end().await;
+            } => false,
+        };
+        let world = Arc::new(World {
+            effects: Mutex::new(world.effects.lock().unwrap().clone()),
+            ..World::default()
+        });
+        let (runner, driver) = start(&log, &world, Arc::new(NoProbe));
+        with_driver(driver, settle(&runner, &log)).await;
+        let record = log.record(&OperationId::new("1")).unwrap();
+        assert_eq!(record.status.name(), "aborted", "crash {point} after the wish");
+        assert_eq!(log.with_state(Clone::clone), BTreeSet::from(["wish".to_owned()]));
+        assert!(world.effects.lock().unwrap().is_empty());
+        if !crashed {
+            assert_eq!(point, 5, "the end of b, and both undos");
+            break;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_that_has_ended_is_not_cancelled() {
+    let (log, world) = (log(), Arc::new(World::default()));
+    let (runner, driver) = start(&log, &world, Arc::new(NoProbe));
+    with_driver(driver, async {
+        let mut handle = runner.submit(rec("1", "v", "make"), None).await.unwrap();
+        handle.end().await;
+        let change = Some("wish".to_owned());
+        assert!(!runner.cancel(handle.id(), "asked", change).await.unwrap());
+    })
+    .await;
+    assert!(!log.with_state(|state| state.contains("wish")));
 }
 
 #[tokio::test(start_paused = true)]
