@@ -177,6 +177,7 @@ impl Host {
                 size_max: SizeGb::new(500).unwrap(),
                 snapshot_interval: day,
                 destroy_grace: day,
+                clock_settle: Duration::ZERO,
                 gc_grace: day,
                 gc_interval: day,
                 sweep_interval: day,

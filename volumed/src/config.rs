@@ -95,6 +95,8 @@ pub struct Schedule {
     pub snapshot_interval_s: u64,
     /// From deletion to removal.
     pub destroy_grace_s: u64,
+    /// How long the wall clock must have gone steadily before anything is removed on its word; 0 believes it always.
+    pub clock_settle_s: u64,
     /// Between looks at what is due.
     pub sweep_interval_s: u64,
     /// Between garbage collections.
@@ -108,6 +110,7 @@ impl Default for Schedule {
         Self {
             snapshot_interval_s: 86_400,
             destroy_grace_s: 86_400,
+            clock_settle_s: 600,
             sweep_interval_s: 30,
             gc_interval_s: 3_600,
             gc_grace_s: 86_400,
@@ -210,6 +213,7 @@ impl Config {
             size_max: SizeGb::new(self.limits.size_gb_max).ok_or(CheckError::SizeMax)?,
             snapshot_interval: Duration::from_secs(s.snapshot_interval_s),
             destroy_grace: Duration::from_secs(s.destroy_grace_s),
+            clock_settle: Duration::from_secs(s.clock_settle_s),
             gc_grace: Duration::from_secs(s.gc_grace_s),
             gc_interval: Duration::from_secs(s.gc_interval_s),
             sweep_interval: Duration::from_secs(s.sweep_interval_s),

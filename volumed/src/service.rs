@@ -9,13 +9,15 @@ mod keys;
 mod placement;
 mod room;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use operation::{
     Backoff, Driver, Fault, Handle, Log, LogError, OperationId, Probe, Record, Runner, Status, SubmitError,
 };
 use serde_json::Value;
+use tokio::time::Instant;
 
 pub use answers::{AttachmentView, SnapshotView, VolumeView};
 pub use attachment::UsageReport;
@@ -23,6 +25,7 @@ pub use commands::UpdateRequest;
 pub use create::CreateRequest;
 
 use crate::catalog::{CatalogLog, Change, TxError};
+use crate::clock_watch::ClockWatch;
 use crate::error::Refusal;
 use crate::lifecycle::{self, Command, Plan};
 use crate::metrics::Metrics;
@@ -43,6 +46,8 @@ pub struct Service {
     metrics: Metrics,
     /// Whether the bucket was listed since the start: until then the catalog may not know every snapshot.
     adopted: Arc<AtomicBool>,
+    clock_watch: Arc<Mutex<ClockWatch>>,
+    started: Instant,
 }
 
 impl Service {
@@ -53,6 +58,7 @@ impl Service {
         backoff: Backoff,
         metrics: Metrics,
     ) -> (Self, Driver<Ops>) {
+        let clock_watch = Arc::new(Mutex::new(ClockWatch::new(ctx.settings.clock_settle)));
         let ctx = Arc::new(ctx);
         let log: Arc<dyn Log<Change>> =
             Arc::new(CatalogLog::new(ctx.catalog.clone(), Arc::clone(&ctx.clock)));
@@ -69,6 +75,8 @@ impl Service {
                 runner,
                 metrics,
                 adopted: Arc::default(),
+                clock_watch,
+                started: Instant::now(),
             },
             driver,
         )
@@ -82,6 +90,15 @@ impl Service {
     /// Returns the metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Returns how long this has been running, by a clock that nobody sets.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(crate) fn clock_watch(&self) -> MutexGuard<'_, ClockWatch> {
+        self.clock_watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn mark_adopted(&self) {

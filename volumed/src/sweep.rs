@@ -10,7 +10,7 @@ use crate::backup::{self, GcPolicy};
 use crate::catalog::{NewEvent, TxError};
 use crate::error::Refusal;
 use crate::ops::chain;
-use crate::schedule::{self, Due};
+use crate::schedule::{self, Due, Removal};
 use crate::service::Service;
 use crate::snapshot::Snapshot;
 
@@ -64,18 +64,28 @@ impl Service {
         }
     }
 
+    /// Says whether the wall clock is believed enough to remove something.
+    fn removal(&self) -> Removal {
+        let (wall, machine) = (self.context().clock.now(), self.uptime());
+        match self.clock_watch().look(wall, machine) {
+            true => Removal::Due,
+            false => Removal::Waits,
+        }
+    }
+
     async fn begin_due(&self) -> Result<(), TxError> {
         let ctx = self.context();
         let (volumes, snapshots) = ctx
             .catalog
             .transact(|tx| {
                 tx.trim_history(HISTORY_KEEP)?;
-                Ok((tx.existing_volumes()?, tx.snapshots()?))
+                Ok((tx.volumes()?, tx.snapshots()?))
             })
             .await?;
         let due = schedule::due(
             ctx.clock.now(),
             ctx.settings.snapshot_interval,
+            self.removal(),
             &volumes,
             &snapshots,
         );

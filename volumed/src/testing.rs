@@ -198,6 +198,7 @@ impl Rig {
                 size_max: SizeGb::new(500).unwrap(),
                 snapshot_interval: Duration::from_secs(24 * 3600),
                 destroy_grace: Duration::from_secs(24 * 3600),
+                clock_settle: Duration::ZERO,
                 gc_grace: Duration::from_secs(24 * 3600),
                 gc_interval: Duration::from_secs(3600),
                 sweep_interval: Duration::from_secs(30),

@@ -12,6 +12,7 @@ pub use size::{GIB, SizeGb};
 pub use state::VolumeState;
 
 use crate::keys::WrappedKey;
+use crate::retention::Counts;
 
 /// The file system asked for; made by the guest at the first mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +113,9 @@ pub struct Volume {
     pub ever_attached: bool,
     /// Days that its snapshots are kept.
     pub snapshot_retention: u32,
+    /// How many scheduled snapshots are kept beyond those days.
+    #[serde(default)]
+    pub snapshot_counts: Counts,
     /// Whether it is snapshotted by schedule.
     pub auto_backup_enabled: bool,
     /// The machine that holds it.

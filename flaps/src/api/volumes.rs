@@ -22,7 +22,7 @@ const EXTEND_PATIENCE: Duration = Duration::from_secs(90);
 /// Creation prepares space; a busy disk may take its time.
 const CREATE_PATIENCE: Duration = Duration::from_secs(120);
 /// The fields of a create request that mean something to volumed; placement hints for other hosts do not.
-const CREATE_FIELDS: [&str; 15] = [
+const CREATE_FIELDS: [&str; 18] = [
     "name",
     "region",
     "zone",
@@ -30,6 +30,9 @@ const CREATE_FIELDS: [&str; 15] = [
     "encrypted",
     "fstype",
     "snapshot_retention",
+    "snapshot_retention_hourly",
+    "snapshot_retention_daily",
+    "snapshot_retention_weekly",
     "auto_backup_enabled",
     "snapshot_id",
     "source_volume_id",
@@ -137,7 +140,7 @@ pub(super) async fn update(
     body: JsonBody,
 ) -> Result<Response, Refusal> {
     let mut body = body.into_object()?;
-    body.retain(|field, _| field == "snapshot_retention" || field == "auto_backup_enabled");
+    body.retain(|field, _| field.starts_with("snapshot_retention") || field == "auto_backup_enabled");
     act(&api, &scope, Method::PUT, "", Some(Value::Object(body)), None).await
 }
 

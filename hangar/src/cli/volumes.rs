@@ -34,6 +34,20 @@ pub enum Command {
     },
 }
 
+/// Scheduled snapshots kept beyond their days.
+#[derive(Debug, Args)]
+pub struct Counts {
+    /// Hours to keep a scheduled snapshot of; more than 0 takes one every hour
+    #[arg(long, value_name = "HOURS")]
+    pub snapshot_retention_hourly: Option<u32>,
+    /// Days to keep a scheduled snapshot of, beside --snapshot-retention
+    #[arg(long, value_name = "DAYS")]
+    pub snapshot_retention_daily: Option<u32>,
+    /// Weeks to keep a scheduled snapshot of
+    #[arg(long, value_name = "WEEKS")]
+    pub snapshot_retention_weekly: Option<u32>,
+}
+
 /// Options of `create`.
 #[derive(Debug, Args)]
 pub struct Create {
@@ -54,6 +68,9 @@ pub struct Create {
     /// Days to keep snapshots, 1 to 60 [default: 5]
     #[arg(long, value_name = "DAYS")]
     pub snapshot_retention: Option<u32>,
+    /// Kept beyond those days.
+    #[command(flatten)]
+    pub counts: Counts,
     /// Take a snapshot every day [default: true]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub scheduled_snapshots: Option<bool>,
@@ -140,6 +157,9 @@ pub struct Update {
     /// Days to keep new snapshots, 1 to 60
     #[arg(long, value_name = "DAYS")]
     pub snapshot_retention: Option<u32>,
+    /// Kept beyond those days.
+    #[command(flatten)]
+    pub counts: Counts,
     /// Take a snapshot every day
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub scheduled_snapshots: Option<bool>,

@@ -58,6 +58,9 @@ async fn create(arguments: Create, context: &mut Context<'_>) -> Result<(), Fail
             "require_unique_zone": arguments.require_unique_zone,
             "unique_zone_app_wide": arguments.unique_zone_app_wide,
             "snapshot_retention": arguments.snapshot_retention,
+            "snapshot_retention_hourly": arguments.counts.snapshot_retention_hourly,
+            "snapshot_retention_daily": arguments.counts.snapshot_retention_daily,
+            "snapshot_retention_weekly": arguments.counts.snapshot_retention_weekly,
             "auto_backup_enabled": arguments.scheduled_snapshots,
             "fstype": arguments.fs_type,
             "snapshot_id": arguments.snapshot_id,
@@ -165,6 +168,9 @@ async fn update(arguments: Update, context: &mut Context<'_>) -> Result<(), Fail
     let app = context.app(&arguments.app)?;
     let body = json!({
         "snapshot_retention": arguments.snapshot_retention,
+        "snapshot_retention_hourly": arguments.counts.snapshot_retention_hourly,
+        "snapshot_retention_daily": arguments.counts.snapshot_retention_daily,
+        "snapshot_retention_weekly": arguments.counts.snapshot_retention_weekly,
         "auto_backup_enabled": arguments.scheduled_snapshots,
     });
     let volume = context

@@ -27,6 +27,7 @@ pub(crate) fn volume(state: VolumeState) -> Volume {
         formatted: false,
         ever_attached: false,
         snapshot_retention: 5,
+        snapshot_counts: crate::retention::Counts::default(),
         auto_backup_enabled: true,
         attached_machine_id: None,
         generation: 3,

@@ -36,6 +36,8 @@ pub struct Settings {
     pub gc_grace: Duration,
     /// Time between garbage collections.
     pub gc_interval: Duration,
+    /// How long the wall clock must have been steady before anything is removed on its word.
+    pub clock_settle: Duration,
     /// Time between looks at what is due.
     pub sweep_interval: Duration,
     /// How long a request waits for its operation before it answers with what there is.

@@ -5,7 +5,7 @@ use operation::Handle;
 use serde::Deserialize;
 use serde_json::{Number, json};
 
-use super::fields::{check_retention, check_size};
+use super::fields::{check_counts, check_retention, check_size};
 use super::room::Room;
 use super::{Service, refusal};
 use crate::backup::{self, Progress, SnapshotRef};
@@ -29,6 +29,12 @@ const LIST_MAX: u32 = 1000;
 pub struct UpdateRequest {
     /// Days, 1 to 60; for new snapshots only.
     pub snapshot_retention: Option<Number>,
+    /// Hours that have a scheduled snapshot which stays; more than 0 makes the schedule hourly.
+    pub snapshot_retention_hourly: Option<Number>,
+    /// Days that have one which stays.
+    pub snapshot_retention_daily: Option<Number>,
+    /// Weeks that have one which stays.
+    pub snapshot_retention_weekly: Option<Number>,
     /// Whether it is snapshotted by schedule.
     pub auto_backup_enabled: Option<bool>,
 }
@@ -65,7 +71,16 @@ impl Service {
                 .volume(&id)?
                 .ok_or_else(|| Refusal::missing("volume not found"))?;
             lifecycle::plan(&volume, &Command::Update)?;
+            let counts = check_counts(
+                volume.snapshot_counts,
+                [
+                    request.snapshot_retention_hourly.as_ref(),
+                    request.snapshot_retention_daily.as_ref(),
+                    request.snapshot_retention_weekly.as_ref(),
+                ],
+            )?;
             Ok(tx.edit_volume(&id, |v| {
+                v.snapshot_counts = counts;
                 v.snapshot_retention = retention.unwrap_or(v.snapshot_retention);
                 v.auto_backup_enabled = request.auto_backup_enabled.unwrap_or(v.auto_backup_enabled);
                 v.updated_at = now;

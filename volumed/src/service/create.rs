@@ -4,7 +4,7 @@ use operation::Handle;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, json};
 
-use super::fields::{NAME_RULE, check_app, check_name, check_retention, check_size};
+use super::fields::{NAME_RULE, check_app, check_counts, check_name, check_retention, check_size};
 use super::placement::{self, Wish};
 use super::room::Room;
 use super::{Service, refusal};
@@ -13,6 +13,7 @@ use crate::error::Refusal;
 use crate::keys::DataKey;
 use crate::lifecycle::{self, Command};
 use crate::ops::{CREATE, FORK, RESTORE};
+use crate::retention::Counts;
 use crate::snapshot::{Snapshot, SnapshotState};
 use crate::volume::{FsType, GIB, Origin, SizeGb, SnapshotId, Volume, VolumeId, VolumeState};
 
@@ -36,6 +37,9 @@ pub struct CreateRequest {
     pub encrypted: Option<bool>,
     pub fstype: Option<String>,
     pub snapshot_retention: Option<Number>,
+    pub snapshot_retention_hourly: Option<Number>,
+    pub snapshot_retention_daily: Option<Number>,
+    pub snapshot_retention_weekly: Option<Number>,
     pub auto_backup_enabled: Option<bool>,
     pub snapshot_id: Option<String>,
     pub source_volume_id: Option<String>,
@@ -55,6 +59,7 @@ struct Spec {
     encrypted: Option<bool>,
     fstype: Option<FsType>,
     snapshot_retention: u32,
+    snapshot_counts: Counts,
     auto_backup_enabled: bool,
     pool: String,
     zone: Option<String>,
@@ -167,6 +172,14 @@ impl Service {
             fstype: fstype.transpose()?,
             snapshot_retention: check_retention(request.snapshot_retention.as_ref())?
                 .unwrap_or(RETENTION_DAYS_DEFAULT),
+            snapshot_counts: check_counts(
+                Counts::default(),
+                [
+                    request.snapshot_retention_hourly.as_ref(),
+                    request.snapshot_retention_daily.as_ref(),
+                    request.snapshot_retention_weekly.as_ref(),
+                ],
+            )?,
             auto_backup_enabled: request.auto_backup_enabled.unwrap_or(true),
             pool: pool.to_owned(),
             zone: request.zone.clone().filter(|z| !z.is_empty()),
@@ -273,6 +286,7 @@ impl Service {
             formatted: false,
             ever_attached: false,
             snapshot_retention: spec.snapshot_retention,
+            snapshot_counts: spec.snapshot_counts,
             auto_backup_enabled: spec.auto_backup_enabled,
             attached_machine_id: None,
             generation: 0,

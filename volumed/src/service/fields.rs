@@ -3,9 +3,17 @@
 use serde_json::Number;
 
 use crate::error::Refusal;
+use crate::retention::Counts;
 use crate::volume::SizeGb;
 
 const RETENTION_DAYS_MAX: i64 = 60;
+/// A week of hours, a year of days, ten years of weeks.
+const COUNTS_MAX: [u32; 3] = [168, 366, 520];
+const COUNT_FIELDS: [&str; 3] = [
+    "snapshot_retention_hourly",
+    "snapshot_retention_daily",
+    "snapshot_retention_weekly",
+];
 
 pub(super) const NAME_RULE: &str = "1 to 30 characters of a-z, 0-9 and _";
 
@@ -56,5 +64,26 @@ pub(super) fn check_retention(number: Option<&Number>) -> Result<Option<u32>, Re
         Refusal::invalid(format!(
             "snapshot_retention must be a whole number of days from 1 to {RETENTION_DAYS_MAX}; got {number}"
         ))
+    })
+}
+
+/// Checks the counts of snapshots kept by the hour, the day and the week; absent ones stay as they are.
+pub(super) fn check_counts(now: Counts, given: [Option<&Number>; 3]) -> Result<Counts, Refusal> {
+    let mut counts = [now.hourly, now.daily, now.weekly];
+    for (index, number) in given.into_iter().enumerate() {
+        let Some(number) = number else { continue };
+        let (field, max) = (COUNT_FIELDS[index], COUNTS_MAX[index]);
+        let count = number.as_u64().and_then(|count| u32::try_from(count).ok());
+        counts[index] = count.filter(|count| *count <= max).ok_or_else(|| {
+            Refusal::invalid(format!(
+                "{field} must be a whole number from 0 (none) to {max}; got {number}"
+            ))
+        })?;
+    }
+    let [hourly, daily, weekly] = counts;
+    Ok(Counts {
+        hourly,
+        daily,
+        weekly,
     })
 }

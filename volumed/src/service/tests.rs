@@ -5,6 +5,8 @@ use crate::snapshot::SnapshotState;
 use crate::testing::{Rig, assert_agreement, read, request, settled, write};
 use crate::volume::VolumeState;
 
+mod backups;
+
 fn report(machine: &str, generation: u64) -> UsageReport {
     UsageReport {
         machine_id: machine.into(),
