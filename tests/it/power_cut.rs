@@ -181,6 +181,7 @@ impl Host {
                 gc_grace: day,
                 gc_interval: day,
                 sweep_interval: day,
+                scrub: volumed::scrub::ScrubSettings::default(),
                 answer_within: Duration::from_secs(60),
             },
         }

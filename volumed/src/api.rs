@@ -26,6 +26,7 @@ pub fn router(service: Service) -> Router {
         .route("/v1/health", get(node::health))
         .route("/v1/pools", get(node::pools))
         .route("/v1/gc", post(node::gc))
+        .route("/v1/scrub", post(node::scrub))
         .route("/v1/operations", get(node::operations))
         .route("/v1/events", get(node::events))
         .route("/v1/key", get(node::key))

@@ -49,7 +49,7 @@ pub use range_reader::{RangeReader, RangeReaderError};
 pub use restore::{RestoreError, Restored, restore};
 pub use state::StateError;
 pub use upload::{BaseUse, UploadError, Uploaded, upload};
-pub use verify::{VerifyError, VerifyReport, verify};
+pub use verify::{VerifyError, VerifyReport, verify, verify_sample};
 
 pub(crate) const BLOCK: Purpose = Purpose("backup_block");
 pub(crate) const MANIFEST: Purpose = Purpose("backup_manifest");

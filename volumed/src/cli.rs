@@ -22,4 +22,24 @@ pub enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Have the daemon read backups back from the bucket: a sample of blocks, or all of them.
+    ///
+    /// Exit status 1 when something is damaged, 3 when something could not be read.
+    Scrub {
+        /// The daemon's configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// Only this volume's newest snapshot [default: of every volume].
+        #[arg(long)]
+        volume: Option<String>,
+        /// Read all of it, as a restore would.
+        #[arg(long)]
+        restore: bool,
+        /// Blocks of 4 MiB in a sample.
+        #[arg(long)]
+        blocks: Option<u32>,
+        /// Print the daemon's answer.
+        #[arg(long)]
+        json: bool,
+    },
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ops::Settings;
 use crate::pool::file::Allocation;
+use crate::scrub::ScrubSettings;
 use crate::volume::SizeGb;
 
 #[cfg(test)]
@@ -42,6 +43,9 @@ pub struct Config {
     /// Times.
     #[serde(default)]
     pub schedule: Schedule,
+    /// Reading backups back.
+    #[serde(default)]
+    pub scrub: Scrub,
 }
 
 /// One pool.
@@ -114,6 +118,43 @@ impl Default for Schedule {
             sweep_interval_s: 30,
             gc_interval_s: 3_600,
             gc_grace_s: 86_400,
+        }
+    }
+}
+
+/// How backups are read back in the background.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scrub {
+    /// Seconds between samples of one snapshot; 0 takes none.
+    pub sample_interval_s: u64,
+    /// Blocks of 4 MiB in a sample.
+    pub sample_blocks: u32,
+    /// Seconds between test restores of a volume's newest snapshot; 0 makes none.
+    pub restore_interval_s: u64,
+    /// How fast to read at most; 0 sets no limit.
+    pub bytes_per_s: u64,
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        let settings = ScrubSettings::default();
+        Self {
+            sample_interval_s: settings.sample_interval.as_secs(),
+            sample_blocks: settings.sample_blocks,
+            restore_interval_s: settings.restore_interval.as_secs(),
+            bytes_per_s: settings.bytes_per_s,
+        }
+    }
+}
+
+impl Scrub {
+    fn settings(&self) -> ScrubSettings {
+        ScrubSettings {
+            sample_interval: Duration::from_secs(self.sample_interval_s),
+            sample_blocks: self.sample_blocks,
+            restore_interval: Duration::from_secs(self.restore_interval_s),
+            bytes_per_s: self.bytes_per_s,
         }
     }
 }
@@ -217,6 +258,7 @@ impl Config {
             gc_grace: Duration::from_secs(s.gc_grace_s),
             gc_interval: Duration::from_secs(s.gc_interval_s),
             sweep_interval: Duration::from_secs(s.sweep_interval_s),
+            scrub: self.scrub.settings(),
             answer_within: ANSWER_WITHIN,
         })
     }

@@ -22,6 +22,7 @@ pub mod random;
 pub mod retention;
 pub mod runner_client;
 pub mod schedule;
+pub mod scrub;
 pub mod serve;
 pub mod service;
 pub mod snapshot;

@@ -1,9 +1,16 @@
 //! `volumed`.
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
+use daemon::unix_http::Client;
 use volumed::cli::{Cli, Command};
+use volumed::service::{ScrubReport, ScrubRequest};
+
+/// Reading a whole bucket back takes its time.
+const SCRUB_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 fn main() -> ExitCode {
     match Cli::parse().command {
@@ -11,5 +18,55 @@ fn main() -> ExitCode {
             let config = volumed::config::load(&config)?;
             volumed::serve::serve(ctx, config).await
         }),
+        Command::Scrub {
+            config,
+            volume,
+            restore,
+            blocks,
+            json,
+        } => {
+            let request = ScrubRequest {
+                volume_id: volume,
+                restore,
+                blocks,
+            };
+            scrub(&config, &request, json)
+        }
+    }
+}
+
+#[allow(clippy::print_stdout)] // data for the caller
+fn scrub(config: &Path, request: &ScrubRequest, json: bool) -> ExitCode {
+    let mut found = ScrubReport::default();
+    let asked = daemon::run("volumed-scrub", async |_ctx| -> anyhow::Result<()> {
+        let config = volumed::config::load(config)?;
+        let client = Client::new(&config.socket).with_timeout(SCRUB_TIMEOUT);
+        found = client.post("/v1/scrub", request).await?;
+        Ok(())
+    });
+    if asked != ExitCode::SUCCESS {
+        return asked;
+    }
+    if json {
+        println!("{}", serde_json::json!(found));
+    } else {
+        for look in &found.scrubbed {
+            let how = if look.restored { "restored" } else { "sampled" };
+            println!(
+                "{} of {}: {how}, {} bytes right",
+                look.snapshot_id, look.volume_id, look.bytes
+            );
+            look.damages
+                .iter()
+                .for_each(|damage| println!("  damaged: {damage}"));
+        }
+        found.errors.iter().for_each(|why| println!("not read: {why}"));
+    }
+    if found.scrubbed.iter().any(|look| !look.damages.is_empty()) {
+        ExitCode::from(1)
+    } else if found.errors.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(3)
     }
 }

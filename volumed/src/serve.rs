@@ -99,6 +99,7 @@ pub async fn serve(ctx: daemon::Context, config: Config) -> Result<(), ServeErro
     let (service, driver) = Service::new(context, probe()?, Backoff::default(), metrics);
 
     let housekeeper = daemon::spawn("housekeeper", service.clone().sweep_until(ctx.shutdown.clone()));
+    let scrubber = daemon::spawn("scrubber", service.clone().scrub_until(ctx.shutdown.clone()));
     let stopped = ctx.shutdown.clone();
     let mut driving = daemon::spawn("operations", driver.run(async move { stopped.cancelled().await }));
     let mut serving = daemon::spawn("api", {
@@ -119,6 +120,7 @@ pub async fn serve(ctx: daemon::Context, config: Config) -> Result<(), ServeErro
         warn!(error = %error, "operations stopped by an error");
     }
     let _ = housekeeper.await;
+    let _ = scrubber.await;
     ended
 }
 

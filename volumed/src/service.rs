@@ -8,6 +8,7 @@ mod fields;
 mod keys;
 mod placement;
 mod room;
+mod scrub;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,7 @@ pub use answers::{AttachmentView, SnapshotView, VolumeView};
 pub use attachment::UsageReport;
 pub use commands::UpdateRequest;
 pub use create::CreateRequest;
+pub use scrub::{ScrubReport, ScrubRequest, Scrubbed};
 
 use crate::catalog::{CatalogLog, Change, TxError};
 use crate::clock_watch::ClockWatch;

@@ -73,8 +73,14 @@ pub struct Snapshot {
     pub fstype: String,
     /// The volume's data key, wrapped by the cluster key.
     pub wrapped_key: WrappedKey,
-    /// When it was last read back and found right.
+    /// When all of it was last read back and found right.
     pub last_verified: Option<Timestamp>,
+    /// When some of it was last read back, right or not.
+    #[serde(default)]
+    pub last_scrubbed: Option<Timestamp>,
+    /// What was found wrong with its backup; none once all of it was found right again.
+    #[serde(default)]
+    pub damage: Option<String>,
 }
 
 impl Snapshot {
@@ -101,6 +107,8 @@ impl Snapshot {
             fstype: head.fstype.clone().unwrap_or_default(),
             wrapped_key: head.wrapped_key.clone(),
             last_verified: None,
+            last_scrubbed: None,
+            damage: None,
         })
     }
 

@@ -202,6 +202,7 @@ impl Rig {
                 gc_grace: Duration::from_secs(24 * 3600),
                 gc_interval: Duration::from_secs(3600),
                 sweep_interval: Duration::from_secs(30),
+                scrub: crate::scrub::ScrubSettings::default(),
                 answer_within: Duration::from_secs(60),
             },
         }

@@ -128,7 +128,27 @@ async fn show(arguments: One, context: &mut Context<'_>) -> Result<(), Failure> 
         .rest()?
         .get("retrieve volume", &one(&app, &arguments.volume))
         .await?;
-    print(context, &app, &volume, arguments.json.json)
+    print(context, &app, &volume, arguments.json.json)?;
+    if arguments.json.json {
+        return Ok(());
+    }
+    context.output.raw(proof(&volume).as_bytes())
+}
+
+/// What is known of the volume's backups: the part that `fly` does not show.
+fn proof(volume: &Value) -> String {
+    let verified = match text(volume, "last_verified_restore") {
+        "" => "never".to_owned(),
+        at => when::date_text(at),
+    };
+    let count = |field: &str| volume[field].as_u64().unwrap_or(0);
+    let kept = format!(
+        "{} hours, {} days, {} weeks",
+        count("snapshot_retention_hourly"),
+        count("snapshot_retention_daily"),
+        count("snapshot_retention_weekly")
+    );
+    table::block(&[("Last verified restore", verified), ("Also kept", kept)])
 }
 
 async fn extend(arguments: Extend, context: &mut Context<'_>) -> Result<(), Failure> {

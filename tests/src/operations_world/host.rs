@@ -301,6 +301,7 @@ fn settings() -> Settings {
         gc_grace: day,
         gc_interval: day,
         sweep_interval: Duration::from_secs(30),
+        scrub: volumed::scrub::ScrubSettings::default(),
         answer_within: Duration::from_secs(60),
     }
 }

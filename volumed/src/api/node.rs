@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Answer;
 use crate::catalog::Event;
 use crate::ops::chain;
-use crate::service::Service;
+use crate::service::{ScrubReport, ScrubRequest, Service};
 use crate::sweep::Collected;
 
 const STORE_WAIT: Duration = Duration::from_secs(3);
@@ -84,6 +84,13 @@ pub(super) async fn pools(State(service): State<Service>) -> Answer<Vec<Value>> 
 
 pub(super) async fn gc(State(service): State<Service>) -> Answer<Collected> {
     Ok(Json(service.collect_garbage().await))
+}
+
+pub(super) async fn scrub(
+    State(service): State<Service>,
+    ApiJson(request): ApiJson<Option<ScrubRequest>>,
+) -> Answer<ScrubReport> {
+    Ok(Json(service.scrub(&request.unwrap_or_default()).await?))
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,6 +1,7 @@
 //! Reading a backup back, to know before it is needed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use objstore::{GetError, Remedy};
@@ -11,6 +12,7 @@ use super::fetch::{ManifestError, manifest};
 use super::names::SnapshotRef;
 use super::restore::{BlockError, BlockReader};
 use super::{Backups, Progress};
+use crate::random::Random;
 
 /// Why a backup could not be verified. Damage is no error: it is what the report is for.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +108,56 @@ pub async fn verify(
         .damages
         .sort_by(|left, right| left.object.cmp(&right.object));
     Ok(report)
+}
+
+/// Reads some blocks of a snapshot, chosen by `random`, one after the other, and checks them as a restore would.
+///
+/// * `most`: how many; all of them, in whatever order, when there are no more.
+/// * `rest`: how long to pause after each.
+///
+/// # Errors
+/// [`VerifyError`]; a damaged manifest too.
+pub async fn verify_sample(
+    backups: &Backups,
+    snapshot: &SnapshotRef,
+    most: u32,
+    rest: Duration,
+    random: &dyn Random,
+) -> Result<VerifyReport, VerifyError> {
+    let manifest = manifest(backups, snapshot).await?;
+    let reader = BlockReader::new(backups, snapshot, &manifest).map_err(ManifestError::Damaged)?;
+    let blocks: BTreeMap<Address, String> = manifest
+        .data_blocks()
+        .map(|(_, address, writer)| (address, writer.to_owned()))
+        .collect();
+    let mut blocks: Vec<(Address, String)> = blocks.into_iter().collect();
+    let mut report = VerifyReport::default();
+    for _ in 0..most {
+        if blocks.is_empty() {
+            break;
+        }
+        let (address, writer) = blocks.swap_remove(below(random, blocks.len()));
+        let damage = verify_block(&reader, address, writer, &Progress::default()).await;
+        let damage = damage.map_err(|source| VerifyError::Store {
+            snapshot: snapshot.clone(),
+            source,
+        })?;
+        report.blocks += 1;
+        match damage {
+            None => report.bytes += BLOCK_BYTES as u64,
+            Some(damage) => report.damages.push(damage),
+        }
+        tokio::time::sleep(rest).await;
+    }
+    Ok(report)
+}
+
+/// Returns a number below `len`, which is not 0; near enough to equally likely.
+fn below(random: &dyn Random, len: usize) -> usize {
+    let mut bytes = [0; 8];
+    random.fill(&mut bytes);
+    let scaled = (u128::from(u64::from_le_bytes(bytes)) * len as u128) >> 64;
+    usize::try_from(scaled).unwrap_or(0)
 }
 
 async fn verify_block(

@@ -16,6 +16,7 @@ use crate::keys::{ClusterKey, DataKey, WrappedKey};
 use crate::pool::{Pool, Slice, SliceId};
 use crate::random::Random;
 use crate::runner_client::MachineRunner;
+use crate::scrub::ScrubSettings;
 use crate::snapshot::Snapshot;
 use crate::volume::{SizeGb, SnapshotId, Volume, VolumeId};
 
@@ -40,6 +41,8 @@ pub struct Settings {
     pub clock_settle: Duration,
     /// Time between looks at what is due.
     pub sweep_interval: Duration,
+    /// How backups are read back.
+    pub scrub: ScrubSettings,
     /// How long a request waits for its operation before it answers with what there is.
     pub answer_within: Duration,
 }

@@ -102,7 +102,8 @@ fn head(snapshot: &Snapshot, volume: &Volume) -> ManifestHead {
     }
 }
 
-/// Returns the newest finished snapshot of the same volume, whose blocks need not be uploaded again.
+/// Returns the newest finished snapshot of the same volume, whose blocks need not be uploaded again. One that was found
+/// damaged is no base: its lost blocks would be named again.
 async fn base(ctx: &Context, snapshot: &Snapshot) -> Result<Option<SnapshotId>, StepError> {
     let volume_id = snapshot.volume_id.clone();
     let earlier = ctx
@@ -112,7 +113,7 @@ async fn base(ctx: &Context, snapshot: &Snapshot) -> Result<Option<SnapshotId>, 
     let newest = earlier
         .into_iter()
         .rev()
-        .find(|s| s.state == SnapshotState::Created);
+        .find(|s| s.state == SnapshotState::Created && s.damage.is_none());
     Ok(newest.map(|s| s.id))
 }
 

@@ -46,6 +46,8 @@ pub(crate) fn snapshot_of(
         fstype: "ext4".into(),
         wrapped_key: volume.wrapped_key.clone(),
         last_verified: None,
+        last_scrubbed: None,
+        damage: None,
     }
 }
 

@@ -120,6 +120,8 @@ pub struct SnapshotView {
     pub scheduled: bool,
     pub expires_at: Timestamp,
     pub last_verified: Option<Timestamp>,
+    pub last_scrubbed: Option<Timestamp>,
+    pub damage: Option<String>,
 }
 
 impl From<&Snapshot> for SnapshotView {
@@ -145,6 +147,8 @@ impl From<&Snapshot> for SnapshotView {
             scheduled: snapshot.scheduled,
             expires_at: snapshot.expires_at(),
             last_verified: snapshot.last_verified,
+            last_scrubbed: snapshot.last_scrubbed,
+            damage: snapshot.damage.clone(),
         }
     }
 }

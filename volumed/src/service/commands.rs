@@ -13,6 +13,7 @@ use crate::catalog::{Change, Event, NewEvent, OperationRow, TxError};
 use crate::error::Refusal;
 use crate::lifecycle::{self, Command, Plan};
 use crate::ops::{DESTROY, EXPIRE, EXTEND, PURGE, RECOVER, SNAPSHOT, chain};
+use crate::scrub::Check;
 use crate::snapshot::{Snapshot, SnapshotState};
 use crate::volume::{Origin, SnapshotId, Volume, VolumeId, VolumeState};
 
@@ -451,17 +452,8 @@ impl Service {
             )),
             _ => Refusal::internal(chain(&error)),
         })?;
-        if report.is_whole() {
-            let (id, volume, now) = (id.clone(), snapshot.volume_id, self.ctx.clock.now());
-            let noted = self.ctx.catalog.transact(move |tx| {
-                tx.edit_snapshot(&id, |s| s.last_verified = Some(now))?;
-                if tx.volume(&volume)?.is_some() {
-                    tx.edit_volume(&volume, |v| v.last_verified_restore = Some(now))?;
-                }
-                Ok(())
-            });
-            noted.await.map_err(refusal)?;
-        }
+        let damages: Vec<String> = report.damages.iter().map(ToString::to_string).collect();
+        self.note_look(id, Check::Restore, &damages).await?;
         Ok(report)
     }
 
@@ -514,5 +506,7 @@ fn waiting(id: SnapshotId, volume: &Volume, now: Timestamp, scheduled: bool) -> 
         fstype: volume.fstype.name().to_owned(),
         wrapped_key: volume.wrapped_key.clone(),
         last_verified: None,
+        last_scrubbed: None,
+        damage: None,
     }
 }

@@ -17,3 +17,15 @@ fn a_volume_is_shown_as_fly_shows_it() {
 ";
     assert_eq!(block("a1", &volume), expected);
 }
+
+#[test]
+fn a_volume_shows_when_a_backup_of_it_was_proved() {
+    let shown =
+        proof(&json!({"last_verified_restore": "2026-01-31T12:34:56Z", "snapshot_retention_weekly": 4}));
+    assert!(
+        shown.contains("Last verified restore: 31 Jan 26 12:34 UTC"),
+        "{shown}"
+    );
+    assert!(shown.contains("0 hours, 0 days, 4 weeks"), "{shown}");
+    assert!(proof(&json!({"last_verified_restore": null})).contains("Last verified restore: never"));
+}

@@ -1,4 +1,7 @@
-//! Backups kept by counts.
+//! Backups kept by counts, and read back.
+
+use daemon::wall_clock::WallClock as _;
+use objstore::{ObjectStore as _, Purpose};
 
 use super::*;
 
@@ -38,6 +41,61 @@ async fn hourly_snapshots_are_taken_and_thinned_and_what_newer_ones_need_stays()
             422
         );
         assert_agreement(&service).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_scrubber_proves_backups_and_tells_of_damage_once() {
+    let rig = Rig::new();
+    rig.run(async |service| {
+        let volume = service.create(request("data")).await.unwrap();
+        write(&service, &volume, 5 << 20, &[7; 4096]).await;
+        let first = service.take_snapshot(&volume.id).await.unwrap();
+        settled(&service).await;
+        service.scrub_once().await;
+        assert_eq!(
+            service.snapshot(&first.id).await.unwrap().last_scrubbed,
+            None,
+            "not due"
+        );
+        rig.advance(24);
+        service.scrub_once().await;
+        let sampled = service.snapshot(&first.id).await.unwrap();
+        assert!(sampled.last_scrubbed.is_some() && sampled.last_verified.is_none());
+        rig.advance(24 * 6);
+        service.scrub_once().await;
+        let proved = service.volume(&volume.id).await.unwrap().last_verified_restore;
+        assert_eq!(proved, Some(rig.clock.now()));
+
+        // Somebody loses a block.
+        let page = rig.store.list("", None, 1000, Purpose("test")).await.unwrap();
+        let mut keys = page.entries.iter().map(|e| &e.key);
+        let block = keys.find(|k| k.as_str().contains("/b/")).unwrap().clone();
+        rig.store.delete(&block, Purpose("test")).await.unwrap();
+        for _ in 0..2 {
+            let found = service.scrub(&ScrubRequest::default()).await.unwrap();
+            assert!(found.scrubbed[0].damages[0].contains(block.as_str()), "{found:?}");
+        }
+        let events = service.events(0).await.unwrap();
+        assert_eq!(events.iter().filter(|e| e.kind == "backup_damaged").count(), 1);
+        // The next backup does not build on the damaged one.
+        let second = service.take_snapshot(&volume.id).await.unwrap();
+        settled(&service).await;
+        let restore = ScrubRequest {
+            restore: true,
+            ..ScrubRequest::default()
+        };
+        let found = service.scrub(&restore).await.unwrap();
+        assert_eq!((found.scrubbed.len(), found.errors.len()), (1, 0));
+        assert_eq!(found.scrubbed[0].snapshot_id, second.id.to_string());
+        assert_eq!(found.scrubbed[0].damages, Vec::<String>::new());
+        assert!(service.snapshot(&first.id).await.unwrap().damage.is_some());
+        let nobody = ScrubRequest {
+            volume_id: Some("vol_nobody".into()),
+            ..ScrubRequest::default()
+        };
+        assert_eq!(service.scrub(&nobody).await.unwrap_err().status, 404);
     })
     .await;
 }
