@@ -17,6 +17,7 @@ mod completions;
 mod images;
 mod key;
 mod machine;
+mod mounts;
 mod snapshots;
 mod volumes;
 

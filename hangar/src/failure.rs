@@ -46,6 +46,16 @@ pub enum Failure {
         /// The address asked.
         endpoint: String,
     },
+    /// A daemon of this host did not answer on its own socket.
+    #[error("{doing}: {}: {source}; is the node running, and are you its user?", socket.display())]
+    Daemon {
+        /// What was being done.
+        doing: &'static str,
+        /// The socket asked.
+        socket: PathBuf,
+        /// Why.
+        source: daemon::unix_http::CallError,
+    },
     /// No node was found.
     #[error("no node below {}; start one with `hangar up`, or set HANGAR_ENDPOINT and FLY_API_TOKEN", data.display())]
     NoNode {
@@ -168,7 +178,7 @@ impl Failure {
                 408 | 409 | 429 | 502..=504 => TRY_AGAIN,
                 _ => NO,
             },
-            Self::Unreachable { .. } | Self::WaitedTooLong { .. } => TRY_AGAIN,
+            Self::Unreachable { .. } | Self::Daemon { .. } | Self::WaitedTooLong { .. } => TRY_AGAIN,
             Self::MissingApp
             | Self::MissingYes { .. }
             | Self::BadValue { .. }

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod host_loss;
+mod host_mounts;
 mod incremental;
 mod kill_rounds;
 mod names;

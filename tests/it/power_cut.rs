@@ -170,6 +170,7 @@ impl Host {
             random,
             workers,
             runner: None,
+            host: None,
             locks: Locks::default(),
             settings: Settings {
                 region: "loc".to_owned(),

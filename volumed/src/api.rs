@@ -1,5 +1,7 @@
 //! The HTTP API on the Unix socket: routes to service calls, nothing else.
 
+use std::path::PathBuf;
+
 use axum::extract::{Path, State};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
@@ -42,6 +44,7 @@ pub fn router(service: Service) -> Router {
         .route("/v1/volumes/{id}/attach", post(attach))
         .route("/v1/volumes/{id}/detach", post(detach))
         .route("/v1/volumes/{id}/report", post(report))
+        .route("/v1/volumes/{id}/mount", put(mount).delete(unmount))
         .route("/v1/volumes/{id}/attachment", get(attachment))
         .route("/v1/volumes/{id}/snapshots", get(snapshots_of).post(snapshot))
         .route("/v1/snapshots", get(snapshots))
@@ -193,6 +196,25 @@ async fn detach(
     let volume = service
         .detach(&volume_id(&id)?, &request.machine_id, request.generation)
         .await?;
+    Ok(Json(view(&service, &volume).await?))
+}
+
+#[derive(Debug, Deserialize)]
+struct MountRequest {
+    host_path: PathBuf,
+}
+
+async fn mount(
+    State(service): State<Service>,
+    Path(id): Path<String>,
+    ApiJson(request): ApiJson<MountRequest>,
+) -> Answer<VolumeView> {
+    let volume = service.mount(&volume_id(&id)?, &request.host_path).await?;
+    Ok(Json(view(&service, &volume).await?))
+}
+
+async fn unmount(State(service): State<Service>, Path(id): Path<String>) -> Answer<VolumeView> {
+    let volume = service.unmount(&volume_id(&id)?).await?;
     Ok(Json(view(&service, &volume).await?))
 }
 

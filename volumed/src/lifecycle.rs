@@ -1,7 +1,9 @@
 //! Decides what may happen to a volume: (record, command) → plan or refusal. Pure.
 
+use std::path::{Path, PathBuf};
+
 use crate::error::Refusal;
-use crate::volume::{SizeGb, Volume, VolumeState};
+use crate::volume::{FsType, SizeGb, Volume, VolumeState};
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -40,6 +42,13 @@ pub enum Command {
         /// The generation that the machine was given.
         generation: u64,
     },
+    /// Mount it on the host.
+    Mount {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Take it from the host.
+    Unmount,
     /// Hear about its file system.
     Report {
         /// From which machine.
@@ -87,6 +96,8 @@ pub fn plan(volume: &Volume, command: &Command) -> Result<Plan, Refusal> {
             machine_id,
             generation,
         } => detach(volume, machine_id, *generation),
+        Command::Mount { path } => mount(volume, path),
+        Command::Unmount => unmount(volume),
         Command::Report {
             machine_id,
             generation,
@@ -145,11 +156,8 @@ fn update(volume: &Volume) -> Result<Plan, Refusal> {
 }
 
 fn destroy(volume: &Volume) -> Result<Plan, Refusal> {
-    if let Some(machine) = &volume.attached_machine_id {
-        return Err(Refusal::precondition(format!(
-            "volume {} is attached to machine {machine}; destroy that machine first",
-            volume.id
-        )));
+    if let Some(held) = held(volume) {
+        return Err(Refusal::precondition(held));
     }
     match volume.state {
         VolumeState::Created => Ok(Plan::Go),
@@ -184,11 +192,48 @@ fn recover(volume: &Volume) -> Result<Plan, Refusal> {
 fn attach(volume: &Volume, machine_id: &str) -> Result<Plan, Refusal> {
     match &volume.attached_machine_id {
         Some(holder) if holder == machine_id => Ok(Plan::Already),
-        Some(holder) => Err(Refusal::conflict(format!(
-            "volume {} is already attached to machine {holder}; destroy that machine or use another volume",
-            volume.id
-        ))),
+        Some(_) => Err(Refusal::conflict(held(volume).unwrap_or_default())),
         None => ready(volume, &[VolumeState::Created, VolumeState::Extending]).map(|()| Plan::Go),
+    }
+}
+
+/// Says who has a volume, and how it becomes free; nothing when nobody has it.
+fn held(volume: &Volume) -> Option<String> {
+    let id = &volume.id;
+    match (&volume.host_path, &volume.attached_machine_id) {
+        (Some(path), _) => Some(format!(
+            "volume {id} is mounted on this host at {}; detach it there first",
+            path.display()
+        )),
+        (None, Some(machine)) => Some(format!(
+            "volume {id} is already attached to machine {machine}; destroy that machine first, or use another volume"
+        )),
+        (None, None) => None,
+    }
+}
+
+fn mount(volume: &Volume, path: &Path) -> Result<Plan, Refusal> {
+    if volume.host_path.as_deref() == Some(path) {
+        return Ok(Plan::Already);
+    }
+    if let Some(held) = held(volume) {
+        return Err(Refusal::conflict(held));
+    }
+    if volume.fstype == FsType::Raw {
+        return Err(Refusal::invalid(format!(
+            "volume {} has no file system (fstype raw) that could be mounted",
+            volume.id
+        )));
+    }
+    ready(volume, &[VolumeState::Created]).map(|()| Plan::Go)
+}
+
+fn unmount(volume: &Volume) -> Result<Plan, Refusal> {
+    match (&volume.host_path, &volume.attached_machine_id) {
+        (Some(_), _) if volume.state == VolumeState::Created => Ok(Plan::Go),
+        (Some(_), _) => Err(busy(volume)),
+        (None, Some(_)) => Err(Refusal::conflict(held(volume).unwrap_or_default())),
+        (None, None) => Ok(Plan::Already),
     }
 }
 

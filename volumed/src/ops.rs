@@ -7,6 +7,7 @@ mod destroy;
 mod expire;
 mod extend;
 mod fork;
+mod mount;
 mod restore;
 mod snapshot;
 
@@ -27,6 +28,7 @@ pub use create::CREATE;
 pub use destroy::{DESTROY, PURGE, RECOVER};
 pub use extend::EXTEND;
 pub use fork::FORK;
+pub use mount::{MOUNT, REMOUNT, UNMOUNT};
 pub use restore::RESTORE;
 pub use snapshot::SNAPSHOT;
 
@@ -37,7 +39,7 @@ type Run = Outcome<Change>;
 type Undo = Undone<Change>;
 
 /// Every kind of operation with its steps, for the crash tests and the documentation.
-pub const KINDS: [(&str, &[StepSpec]); 9] = [
+pub const KINDS: [(&str, &[StepSpec]); 12] = [
     (CREATE, create::STEPS),
     (RESTORE, restore::STEPS),
     (FORK, fork::STEPS),
@@ -47,6 +49,9 @@ pub const KINDS: [(&str, &[StepSpec]); 9] = [
     (DESTROY, destroy::DESTROY_STEPS),
     (RECOVER, destroy::RECOVER_STEPS),
     (PURGE, destroy::PURGE_STEPS),
+    (MOUNT, mount::MOUNT_STEPS),
+    (REMOUNT, mount::MOUNT_STEPS),
+    (UNMOUNT, mount::UNMOUNT_STEPS),
 ];
 
 /// The steps of volumed.
@@ -95,6 +100,11 @@ impl StepSet for Ops {
             (RECOVER, "check") => destroy::check(ctx, record).await,
             (PURGE, "wait") => destroy::wait(ctx, record).await,
             (PURGE, "remove") => destroy::remove(ctx, record).await,
+            (MOUNT | REMOUNT, "map") => mount::map(ctx, record).await,
+            (MOUNT | REMOUNT, "format") => mount::format(ctx, record).await,
+            (MOUNT | REMOUNT, "mount") => mount::mount(ctx, record).await,
+            (UNMOUNT, "unmount") => mount::unmount(ctx, record).await,
+            (UNMOUNT, "unmap") => mount::unmap(ctx, record).await.map(Outcome::changed),
             (kind, step) => unreachable!("{kind} has no step {step}"),
         };
         result.unwrap_or_else(StepError::outcome)
@@ -112,6 +122,10 @@ impl StepSet for Ops {
             (DESTROY, "schedule") => destroy::unschedule(ctx, record).await,
             (RECOVER, "check") => destroy::uncheck(ctx, record).await,
             (PURGE, "wait" | "remove") => destroy::unwait(ctx, record).await,
+            (MOUNT, "map") => mount::unmap(ctx, record).await,
+            (REMOUNT, "map") => Ok(mount::told(ctx, record)),
+            // Undone with the first step, or still so: a volume that could not be unmounted stays mounted.
+            (MOUNT | REMOUNT, "format" | "mount") | (UNMOUNT, "unmount" | "unmap") => Ok(Change::default()),
             // Steps after a pivot are never undone.
             (EXTEND, "announce" | "settle") | (SNAPSHOT, "release") => Ok(Change::default()),
             (kind, step) => unreachable!("{kind} has no step {step}"),

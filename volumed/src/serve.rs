@@ -12,7 +12,9 @@ use tracing::{info, warn};
 use crate::api;
 use crate::bulk::{Bulk, Images, Workers};
 use crate::catalog::Catalog;
+use crate::command::SystemCommands;
 use crate::config::{CheckError, Config, PoolConfig, PoolKind};
+use crate::host::linux::LinuxHost;
 use crate::keys::ClusterKey;
 use crate::metrics::Metrics;
 use crate::ops::{Context, KeyRing, Locks, Pools};
@@ -98,6 +100,10 @@ pub async fn serve(ctx: daemon::Context, config: Config) -> Result<(), ServeErro
     report_strays(&context).await;
     let (service, driver) = Service::new(context, probe()?, Backoff::default(), metrics);
 
+    let remounter = daemon::spawn("remount", {
+        let service = service.clone();
+        async move { service.remount().await }
+    });
     let housekeeper = daemon::spawn("housekeeper", service.clone().sweep_until(ctx.shutdown.clone()));
     let scrubber = daemon::spawn("scrubber", service.clone().scrub_until(ctx.shutdown.clone()));
     let stopped = ctx.shutdown.clone();
@@ -121,6 +127,7 @@ pub async fn serve(ctx: daemon::Context, config: Config) -> Result<(), ServeErro
     }
     let _ = housekeeper.await;
     let _ = scrubber.await;
+    remounter.abort();
     ended
 }
 
@@ -177,9 +184,17 @@ async fn context(
         random,
         workers,
         runner: runner.map(|r| r as Arc<dyn MachineRunner>),
+        host: Some(Arc::new(LinuxHost::new(Arc::new(SystemCommands::find(
+            has_udev(),
+        ))))),
         locks: Locks::default(),
         settings,
     })
+}
+
+/// Says whether a udev daemon answers on this host.
+fn has_udev() -> bool {
+    Path::new("/run/udev/control").exists()
 }
 
 async fn open_pool(

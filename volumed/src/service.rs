@@ -6,6 +6,7 @@ mod commands;
 mod create;
 mod fields;
 mod keys;
+mod mounts;
 mod placement;
 mod room;
 mod scrub;

@@ -56,6 +56,7 @@ impl Service {
         if let Err(error) = self.begin_due().await {
             warn!(error = %error, "housekeeping put off");
         }
+        self.measure_mounts().await;
         // Once is enough: every later snapshot of this bucket is made here. A listing costs a GET a snapshot.
         if !self.adopted_once()
             && let Err(error) = self.adopt(ADOPT_TIMEOUT).await

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,16 +16,17 @@ use operation::{Backoff, DriveError, NoProbe, Probe};
 
 use crate::bulk::{Images, Workers};
 use crate::catalog::Catalog;
+use crate::host::{Content, HostError, HostMounts};
 use crate::keys::ClusterKey;
 use crate::metrics::Metrics;
 use crate::ops::{Context, KeyRing, Locks, Pools, Settings};
 use crate::pool::file::{Allocation, FilePool, FilePoolConfig};
-use crate::pool::{Capacity, Pool, SliceId};
+use crate::pool::{Capacity, Device, Pool, SliceId};
 use crate::random::Random;
 use crate::runner_client::{CopyAnswer, CopyRequest, GrowAnswer, GrowRequest, MachineRunner, RunnerError};
 use crate::service::{CreateRequest, Service};
 use crate::snapshot::{Snapshot, SnapshotState};
-use crate::volume::{SizeGb, Volume};
+use crate::volume::{FsType, FsUsage, SizeGb, Volume, VolumeId};
 
 /// Bytes from a counter: different each time, the same in each run.
 #[derive(Debug, Default)]
@@ -98,6 +99,126 @@ impl MachineRunner for FakeRunner {
     }
 }
 
+/// A host whose kernel has devices and mounts until it is booted.
+#[derive(Debug, Default)]
+pub(crate) struct FakeHost {
+    pub(crate) mapped: Mutex<BTreeMap<String, PathBuf>>,
+    pub(crate) mounts: Mutex<BTreeMap<PathBuf, PathBuf>>,
+    /// Device nodes with a file system.
+    pub(crate) formatted: Mutex<Vec<PathBuf>>,
+    /// Directories with open files.
+    pub(crate) busy: Mutex<Vec<PathBuf>>,
+    pub(crate) calls: Mutex<Vec<String>>,
+    /// What cannot be mapped: the volume needs what this host does not have.
+    pub(crate) unable: AtomicBool,
+}
+
+impl FakeHost {
+    pub(crate) fn boot(&self) {
+        self.mapped.lock().unwrap().clear();
+        self.mounts.lock().unwrap().clear();
+    }
+
+    fn block(id: &VolumeId) -> PathBuf {
+        PathBuf::from(format!("/dev/{id}"))
+    }
+}
+
+#[async_trait]
+impl HostMounts for FakeHost {
+    async fn map(&self, id: &VolumeId, device: &Device) -> Result<PathBuf, HostError> {
+        if self.unable.load(Ordering::SeqCst) {
+            return Err(HostError::Output {
+                program: "cryptsetup",
+                said: "no device-mapper".to_owned(),
+            });
+        }
+        let mut mapped = self.mapped.lock().unwrap();
+        mapped.insert(id.to_string(), device.path.clone());
+        Ok(Self::block(id))
+    }
+
+    async fn unmap(&self, id: &VolumeId, _device: &Device) -> Result<(), HostError> {
+        let block = Self::block(id);
+        assert!(
+            !self.mounts.lock().unwrap().values().any(|b| *b == block),
+            "{id} is still mounted"
+        );
+        self.mapped.lock().unwrap().remove(id.as_str());
+        Ok(())
+    }
+
+    async fn content(&self, block: &Path, _size_bytes: u64) -> Result<Content, HostError> {
+        let formatted = self.formatted.lock().unwrap().contains(&block.to_owned());
+        Ok(if formatted {
+            Content::Something
+        } else {
+            Content::Blank
+        })
+    }
+
+    async fn format(&self, block: &Path, fstype: FsType) -> Result<(), HostError> {
+        let line = format!("format {} {}", block.display(), fstype.name());
+        self.calls.lock().unwrap().push(line);
+        self.formatted.lock().unwrap().push(block.to_owned());
+        Ok(())
+    }
+
+    async fn mount(&self, block: &Path, path: &Path, _fstype: FsType) -> Result<(), HostError> {
+        let mut mounts = self.mounts.lock().unwrap();
+        match mounts.get(path) {
+            Some(there) if there != block => Err(HostError::Occupied {
+                path: path.to_owned(),
+                mounted: there.display().to_string(),
+            }),
+            _ => {
+                mounts.insert(path.to_owned(), block.to_owned());
+                Ok(())
+            }
+        }
+    }
+
+    async fn unmount(&self, id: &VolumeId, _device: &Device, path: &Path) -> Result<(), HostError> {
+        if self.busy.lock().unwrap().contains(&path.to_owned()) {
+            return Err(HostError::Busy {
+                path: path.to_owned(),
+            });
+        }
+        let mut mounts = self.mounts.lock().unwrap();
+        if mounts.get(path) == Some(&Self::block(id)) {
+            mounts.remove(path);
+        }
+        Ok(())
+    }
+
+    async fn grow(&self, id: &VolumeId, _: &Device, path: &Path, _: FsType) -> Result<FsUsage, HostError> {
+        self.calls.lock().unwrap().push(format!("grow {id}"));
+        self.usage(path).await
+    }
+
+    async fn sync(&self, path: &Path) -> Result<(), HostError> {
+        self.calls
+            .lock()
+            .unwrap()
+            .push(format!("sync {}", path.display()));
+        Ok(())
+    }
+
+    async fn usage(&self, path: &Path) -> Result<FsUsage, HostError> {
+        assert!(
+            self.mounts.lock().unwrap().contains_key(path),
+            "{} is not mounted",
+            path.display()
+        );
+        Ok(FsUsage {
+            block_size: 4096,
+            blocks: 100,
+            bytes_total: u64::MAX,
+            ..FsUsage::default()
+        })
+    }
+}
+
 /// What survives a crash of volumed, and how to start it again.
 #[derive(Debug)]
 pub(crate) struct Rig {
@@ -109,6 +230,7 @@ pub(crate) struct Rig {
     pub(crate) random: Arc<CountingRandom>,
     pub(crate) runner: Arc<FakeRunner>,
     pub(crate) overcommit_ratio: f64,
+    pub(crate) host: Arc<FakeHost>,
     catalog: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
@@ -129,6 +251,7 @@ impl Rig {
             runner: Arc::new(runner),
             // Sparse test volumes on whatever disk there is.
             overcommit_ratio: 100.0,
+            host: Arc::default(),
             catalog: Arc::default(),
         }
     }
@@ -191,6 +314,7 @@ impl Rig {
             random,
             workers,
             runner: Some(Arc::clone(&self.runner) as _),
+            host: Some(Arc::clone(&self.host) as _),
             locks: Locks::default(),
             settings: Settings {
                 region: "loc".to_owned(),

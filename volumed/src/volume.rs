@@ -4,6 +4,8 @@ mod id;
 mod size;
 mod state;
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -120,6 +122,9 @@ pub struct Volume {
     pub auto_backup_enabled: bool,
     /// The machine that holds it.
     pub attached_machine_id: Option<String>,
+    /// Where the host has it mounted, or is about to; its holder is then [`host::HOLDER`](crate::host::HOLDER).
+    #[serde(default)]
+    pub host_path: Option<PathBuf>,
     /// Fencing number: +1 at each attach, restore and fork.
     pub generation: u64,
     /// The newest report of its file system.

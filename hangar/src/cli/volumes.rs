@@ -20,6 +20,10 @@ pub enum Command {
     Update(Update),
     /// Copy a volume as it is now into a new one
     Fork(Fork),
+    /// Mount a volume on a directory of this host
+    Attach(Attach),
+    /// Unmount a volume from this host
+    Detach(Detach),
     /// Destroy volumes; they can be recovered for a while
     #[command(aliases = ["delete", "rm"])]
     Destroy(Destroy),
@@ -144,6 +148,29 @@ pub struct Extend {
     /// Consent; nothing is asked.
     #[command(flatten)]
     pub yes: YesArg,
+    /// Output.
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// Options of `attach`.
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// Volume id
+    pub volume: String,
+    /// Directory to mount it on: absolute; made when missing, else empty
+    #[arg(long, value_name = "PATH")]
+    pub host: std::path::PathBuf,
+    /// Output.
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// Options of `detach`.
+#[derive(Debug, Args)]
+pub struct Detach {
+    /// Volume id
+    pub volume: String,
     /// Output.
     #[command(flatten)]
     pub json: JsonArg,

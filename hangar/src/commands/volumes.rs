@@ -27,6 +27,8 @@ pub(super) async fn run(command: Command, context: &mut Context<'_>) -> Result<(
         Command::Extend(arguments) => extend(arguments, context).await,
         Command::Update(arguments) => update(arguments, context).await,
         Command::Fork(arguments) => fork(arguments, context).await,
+        Command::Attach(arguments) => super::mounts::attach(arguments, context).await,
+        Command::Detach(arguments) => super::mounts::detach(arguments, context).await,
         Command::Destroy(arguments) => destroy(arguments, context).await,
         Command::Recover(arguments) => recover(arguments, context).await,
         Command::Snapshots { command } => snapshots::run(command, context).await,

@@ -283,6 +283,7 @@ impl Host {
             random,
             workers: Workers::inline(),
             runner: Some(Arc::clone(&self.runner) as _),
+            host: None,
             locks: Locks::default(),
             settings: settings(),
         })

@@ -30,6 +30,7 @@ pub(crate) fn volume(state: VolumeState) -> Volume {
         snapshot_counts: crate::retention::Counts::default(),
         auto_backup_enabled: true,
         attached_machine_id: None,
+        host_path: None,
         generation: 3,
         usage: None,
         needs_restart: false,

@@ -31,8 +31,19 @@ pub(super) async fn copy(
     let Some(machine_id) = &volume.attached_machine_id else {
         return plain_or_atomic(&**pool, &source, target, cancelled).await;
     };
+    if let Some(path) = &volume.host_path {
+        // What was written before the request is in the snapshot, synced or not.
+        ctx.host()?.sync(path).await?;
+    }
     if pool.capabilities().atomic_snapshot || pool.exists(&target.id).await? {
         return plain_or_atomic(&**pool, &source, target, cancelled).await;
+    }
+    if volume.host_path.is_some() {
+        return Err(StepError::Refused(format!(
+            "volume {} is mounted on this host and pool {} cannot capture it in use; detach it first, or keep such volumes in \
+             a pool with reflink (XFS, btrfs) or of LVM",
+            volume.id, volume.pool
+        )));
     }
     let Some(runner) = &ctx.runner else {
         return Err(StepError::Later(format!(

@@ -12,6 +12,7 @@ use super::StepError;
 use crate::backup::{Backups, SnapshotRef};
 use crate::bulk::{Layout, Workers};
 use crate::catalog::{Catalog, NewEvent};
+use crate::host::HostMounts;
 use crate::keys::{ClusterKey, DataKey, WrappedKey};
 use crate::pool::{Pool, Slice, SliceId};
 use crate::random::Random;
@@ -155,6 +156,8 @@ pub struct Context {
     pub workers: Workers,
     /// The daemon that runs machines, if there is one.
     pub runner: Option<Arc<dyn MachineRunner>>,
+    /// The host's devices and mounts, where volumes may be mounted on it.
+    pub host: Option<Arc<dyn HostMounts>>,
     /// Per-volume locks.
     pub locks: Locks,
     /// What the operator decided.
@@ -184,6 +187,11 @@ impl Context {
         self.pools
             .get(name)
             .ok_or_else(|| StepError::Later(format!("pool {name} is not configured on this host")))
+    }
+
+    pub(super) fn host(&self) -> Result<&Arc<dyn HostMounts>, StepError> {
+        let refused = || StepError::Refused("this volumed does not mount volumes on its host".to_owned());
+        self.host.as_ref().ok_or_else(refused)
     }
 
     fn layout(

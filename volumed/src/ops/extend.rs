@@ -85,6 +85,21 @@ pub(super) async fn announce(ctx: &Context, record: &Record) -> Result<Run, Step
             change: Change::default(),
         })
     };
+    if let Some(path) = &volume.host_path {
+        let device = ctx.pool(&volume.pool)?.activate(&ctx.slice(&volume)?).await?;
+        let grown = ctx.host()?.grow(&id, &device, path, volume.fstype).await;
+        return match grown {
+            Ok(usage) => done(json!({ "needs_restart": false, "fs_bytes": usage.bytes_total })),
+            Err(error) if record.attempts < ANNOUNCE_ATTEMPTS_MAX => Ok(Outcome::Retry {
+                after: Some(ANNOUNCE_RETRY),
+                why: super::chain(&error),
+            }),
+            Err(error) => {
+                tracing::warn!(volume_id = %id, error = %super::chain(&error), "file system of the host not grown");
+                done(later)
+            }
+        };
+    }
     let (Some(machine_id), Some(runner)) = (&volume.attached_machine_id, &ctx.runner) else {
         return done(later);
     };

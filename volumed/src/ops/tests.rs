@@ -35,7 +35,7 @@ impl Probe for CrashAt {
 
 /// Runs `prepare` in peace, then `act` with a crash at every probe of `kind` in turn; after each a new volumed settles and
 /// `check` looks. Returns how many crashes there were.
-async fn crash_everywhere<P: Clone>(
+pub(super) async fn crash_everywhere<P: Clone>(
     kind: &'static str,
     prepare: impl AsyncFn(&Rig, Service) -> P,
     act: impl AsyncFn(Service, P),
@@ -75,7 +75,7 @@ async fn one(service: &Service) -> Volume {
 }
 
 /// Makes a volume with something in it.
-async fn written(_rig: &Rig, service: Service) -> Volume {
+pub(super) async fn written(_rig: &Rig, service: Service) -> Volume {
     let volume = service.create(request("data")).await.unwrap();
     write(&service, &volume, 1 << 20, &[7; 4096]).await;
     volume

@@ -6,6 +6,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::{Service, refusal};
 use crate::catalog::NewEvent;
 use crate::error::Refusal;
+use crate::host::HOLDER;
 use crate::lifecycle::{self, Command, Plan};
 use crate::pool::Device;
 use crate::volume::{FsType, FsUsage, Volume, VolumeId};
@@ -157,7 +158,7 @@ impl Service {
     }
 
     /// Wakes snapshots that wait for a volume that nobody writes to.
-    async fn nudge_captures(&self, id: &VolumeId) {
+    pub(super) async fn nudge_captures(&self, id: &VolumeId) {
         let wanted = id.clone();
         if let Ok(snapshots) = self
             .ctx
@@ -234,6 +235,11 @@ fn merge(volume: &mut Volume, report: &UsageReport, fstype: Option<FsType>) {
 }
 
 fn check_machine(id: &str) -> Result<(), Refusal> {
+    if id == HOLDER {
+        return Err(Refusal::invalid(format!(
+            "machine_id must not be {HOLDER:?}, which stands for the host itself"
+        )));
+    }
     let valid = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     if (1..=MACHINE_ID_LEN_MAX).contains(&id.len()) && id.bytes().all(valid) {
         return Ok(());

@@ -289,6 +289,7 @@ impl Service {
             snapshot_counts: spec.snapshot_counts,
             auto_backup_enabled: spec.auto_backup_enabled,
             attached_machine_id: None,
+            host_path: None,
             generation: 0,
             usage: None,
             needs_restart: false,

@@ -1,0 +1,129 @@
+//! Volumes on the host itself: real loop devices and file systems, volumed killed in between.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use daemon::unix_http::{CallError, Client};
+use it::volumed::Volumed;
+use serde_json::{Value, json};
+
+/// Takes down what a failed test leaves mounted.
+struct Place(PathBuf);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Not mounted is as good.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).output();
+    }
+}
+
+async fn made(client: &Client, volumed: &Volumed, fstype: &str) -> String {
+    let body = json!({
+        "app": "shop", "name": "data", "region": "local", "size_gb": 1, "encrypted": false, "fstype": fstype,
+        "require_unique_zone": false,
+    });
+    let volume: Value = client.post("/v1/volumes", &body).await.unwrap();
+    volumed.rest(client).await.unwrap();
+    volume["id"].as_str().unwrap().to_owned()
+}
+
+async fn mounted(client: &Client, volume: &str, place: &Path) -> Result<Value, CallError> {
+    let body = json!({"host_path": place});
+    client.put(&format!("/v1/volumes/{volume}/mount"), &body).await
+}
+
+fn refused(result: Result<Value, CallError>) -> (u16, String) {
+    match result {
+        Err(CallError::Status { status, error, .. }) => (status, error),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn blocks(place: &Path) -> u64 {
+    let counted = rustix::fs::statvfs(place).unwrap();
+    counted.f_blocks * counted.f_frsize
+}
+
+async fn story(fstype: &str) {
+    let mut volumed = Volumed::new().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place(dir.path().join("my data"));
+    let mut running = volumed.start().await.unwrap();
+    let client = volumed.client();
+    let volume = made(&client, &volumed, fstype).await;
+    let shown = mounted(&client, &volume, &place.0).await.unwrap();
+    assert_eq!(shown["generation"], 1, "{shown}");
+    fs::create_dir(place.0.join("sub")).unwrap();
+    let mut file = File::create(place.0.join("sub/file")).unwrap();
+    file.write_all(b"first").unwrap();
+    file.sync_all().unwrap();
+
+    // A daemon that dies takes nothing away, and knows it all when it is back.
+    running.kill_hard().unwrap();
+    file.write_all(b", second").unwrap();
+    let mut running = volumed.start().await.unwrap();
+    volumed.rest(&client).await.unwrap();
+    let small = blocks(&place.0);
+    let path = format!("/v1/volumes/{volume}");
+    let grown: Value = client
+        .put(&format!("{path}/extend"), &json!({"size_gb": 2}))
+        .await
+        .unwrap();
+    assert_eq!(grown["needs_restart"], false, "{grown}");
+    assert!(
+        blocks(&place.0) > small + (900 << 20),
+        "{small} → {}",
+        blocks(&place.0)
+    );
+    file.write_all(b", third").unwrap();
+
+    let (status, sentence) = refused(
+        client
+            .post(&format!("{path}/attach"), &json!({"machine_id": "m1"}))
+            .await,
+    );
+    assert_eq!(status, 409);
+    assert!(sentence.contains("my data"), "{sentence}");
+    let (status, sentence) = refused(client.delete(&format!("{path}/mount")).await);
+    assert_eq!(status, 422, "{sentence}");
+    assert!(sentence.contains("in use"), "{sentence}");
+    drop(file);
+    let gone: Value = client.delete(&format!("{path}/mount")).await.unwrap();
+    assert_eq!(gone["host_path"], Value::Null, "{gone}");
+    assert_eq!(fs::read_dir(&place.0).unwrap().count(), 0);
+
+    // Somebody's files are not hidden under a mount.
+    File::create(place.0.join("in the way")).unwrap();
+    let (status, sentence) = refused(mounted(&client, &volume, &place.0).await);
+    assert_eq!(status, 422);
+    assert!(sentence.contains("not an empty directory"), "{sentence}");
+    fs::remove_file(place.0.join("in the way")).unwrap();
+
+    // What a boot takes away, the next start brings back.
+    let again = mounted(&client, &volume, &place.0).await.unwrap();
+    assert!(again["generation"].as_u64() > Some(1), "{again}");
+    running.kill_hard().unwrap();
+    let unmounted = Command::new("umount").arg(&place.0).status().unwrap();
+    assert!(unmounted.success());
+    let _running = volumed.start().await.unwrap();
+    volumed.rest(&client).await.unwrap();
+    assert_eq!(
+        fs::read(place.0.join("sub/file")).unwrap(),
+        b"first, second, third"
+    );
+    let _: Value = client.delete(&format!("{path}/mount")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ext4_volume_lives_on_a_directory_of_the_host() {
+    story("ext4").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_xfs_volume_lives_on_a_directory_of_the_host() {
+    story("xfs").await;
+}
