@@ -17,7 +17,15 @@ struct Place(PathBuf);
 impl Drop for Place {
     fn drop(&mut self) {
         // Not mounted is as good.
+        let source = Command::new("findmnt")
+            .args(["--noheadings", "--output", "SOURCE"])
+            .arg(&self.0)
+            .output();
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).output();
+        if let Ok(source) = source {
+            let node = String::from_utf8_lossy(&source.stdout).trim().to_owned();
+            let _ = Command::new("losetup").args(["--detach", &node]).output();
+        }
     }
 }
 
@@ -48,6 +56,16 @@ fn blocks(place: &Path) -> u64 {
     counted.f_blocks * counted.f_frsize
 }
 
+/// Says whether this process has CAP_SYS_RESOURCE, without which the kernel refuses to grow a mounted ext4.
+fn may_grow_ext4() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .unwrap();
+    u64::from_str_radix(effective.trim(), 16).unwrap() & (1 << 24) != 0
+}
+
 async fn story(fstype: &str) {
     let mut volumed = Volumed::new().await.unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -73,12 +91,10 @@ async fn story(fstype: &str) {
         .put(&format!("{path}/extend"), &json!({"size_gb": 2}))
         .await
         .unwrap();
-    assert_eq!(grown["needs_restart"], false, "{grown}");
-    assert!(
-        blocks(&place.0) > small + (900 << 20),
-        "{small} → {}",
-        blocks(&place.0)
-    );
+    let can = fstype != "ext4" || may_grow_ext4();
+    assert_eq!(grown["needs_restart"], !can, "{grown}");
+    let after = blocks(&place.0);
+    assert_eq!(after > small + (900 << 20), can, "{small} → {after}");
     file.write_all(b", third").unwrap();
 
     let (status, sentence) = refused(

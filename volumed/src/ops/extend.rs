@@ -90,10 +90,7 @@ pub(super) async fn announce(ctx: &Context, record: &Record) -> Result<Run, Step
         let grown = ctx.host()?.grow(&id, &device, path, volume.fstype).await;
         return match grown {
             Ok(usage) => done(json!({ "needs_restart": false, "fs_bytes": usage.bytes_total })),
-            Err(error) if record.attempts < ANNOUNCE_ATTEMPTS_MAX => Ok(Outcome::Retry {
-                after: Some(ANNOUNCE_RETRY),
-                why: super::chain(&error),
-            }),
+            // It would say the same again: the next mount tries anew.
             Err(error) => {
                 tracing::warn!(volume_id = %id, error = %super::chain(&error), "file system of the host not grown");
                 done(later)

@@ -94,17 +94,22 @@ pub(super) async fn mount(ctx: &Context, record: &Record) -> Result<Run, StepErr
     let (id, fstype) = (target.volume.id, target.volume.fstype);
     let block = ctx.host()?.map(&id, &target.device).await?;
     ctx.host()?.mount(&block, &target.path, fstype).await?;
-    // It may have been extended while it was nowhere.
-    let usage = ctx
-        .host()?
-        .grow(&id, &target.device, &target.path, fstype)
-        .await?;
+    // It may have been extended while it was nowhere. A file system that cannot be grown can be used all the same.
+    let grown = ctx.host()?.grow(&id, &target.device, &target.path, fstype).await;
+    let needs_restart = grown.is_err();
+    let usage = match grown {
+        Ok(usage) => usage,
+        Err(error) => {
+            tracing::warn!(volume_id = %id, error = %super::chain(&error), "file system of the host not grown");
+            ctx.host()?.usage(&target.path).await?
+        }
+    };
     let message = format!("mounted on {}", target.path.display());
     let event = ctx.event(id.as_str(), "mounted", message);
     Ok(Outcome::changed(Change::new(move |tx| {
         tx.edit_volume(&id, |v| {
             v.usage = Some(usage);
-            v.needs_restart = false;
+            v.needs_restart = needs_restart;
         })?;
         Ok(tx.event(&event)?)
     })))
