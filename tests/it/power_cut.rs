@@ -150,6 +150,7 @@ impl Host {
                 reserve_bytes: 0,
                 overcommit_ratio: 100.0,
             },
+            pressure: volumed::pool::PressureRules::default(),
         };
         let pool = FilePool::open(
             config,

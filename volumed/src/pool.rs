@@ -6,6 +6,7 @@
 
 mod capacity;
 pub mod file;
+mod pressure;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 pub use capacity::Capacity;
+pub use pressure::{Fault, Gauge, Pressure, PressureRules, Reading, Verdict, judge};
 
 use crate::bulk::{ImageSink, ImageSource, Layout};
 use crate::volume::{SnapshotId, VolumeId};
@@ -205,6 +207,29 @@ pub trait Pool: Send + Sync + Debug {
 
     /// Returns the room rules that the operator set.
     fn capacity(&self) -> Capacity;
+
+    /// Returns from when on it warns and refuses.
+    fn pressure_rules(&self) -> PressureRules {
+        PressureRules::default()
+    }
+
+    /// Measures what the pressure rules look at: by default how much of what is ours or free, less the reserve, is taken.
+    async fn reading(&self) -> Result<Reading, PoolError> {
+        let usage = self.usage().await?;
+        let room_bytes = usage
+            .allocated_bytes
+            .saturating_add(usage.free_bytes)
+            .saturating_sub(self.capacity().reserve_bytes);
+        let data = Gauge {
+            what: "data",
+            used_bytes: usage.allocated_bytes,
+            room_bytes,
+        };
+        Ok(Reading {
+            gauges: vec![data],
+            fault: None,
+        })
+    }
 
     /// Makes a slice whose first and last MiB read as zeros. Makes nothing when it is there with that size.
     async fn create(&self, slice: &Slice) -> Result<(), PoolError>;

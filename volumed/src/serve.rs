@@ -215,6 +215,7 @@ async fn open_pool(
                 path: config.path,
                 allocation: config.allocation,
                 capacity,
+                pressure: crate::pool::PressureRules::default(),
             };
             let (disk, random) = (Arc::clone(disk), Arc::clone(random));
             Ok(Arc::new(

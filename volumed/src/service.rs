@@ -11,6 +11,7 @@ mod placement;
 mod room;
 mod scrub;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,6 +34,7 @@ use crate::error::Refusal;
 use crate::lifecycle::{self, Command, Plan};
 use crate::metrics::Metrics;
 use crate::ops::{Context, Ops};
+use crate::pool::Pressure;
 use crate::volume::{OperationKey, Volume, VolumeId};
 
 #[cfg(test)]
@@ -50,6 +52,8 @@ pub struct Service {
     /// Whether the bucket was listed since the start: until then the catalog may not know every snapshot.
     adopted: Arc<AtomicBool>,
     clock_watch: Arc<Mutex<ClockWatch>>,
+    /// How each pool was judged last, by name.
+    pressures: Arc<Mutex<BTreeMap<String, Pressure>>>,
     started: Instant,
 }
 
@@ -79,6 +83,7 @@ impl Service {
                 metrics,
                 adopted: Arc::default(),
                 clock_watch,
+                pressures: Arc::default(),
                 started: Instant::now(),
             },
             driver,
@@ -102,6 +107,10 @@ impl Service {
 
     pub(crate) fn clock_watch(&self) -> MutexGuard<'_, ClockWatch> {
         self.clock_watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pressures(&self) -> MutexGuard<'_, BTreeMap<String, Pressure>> {
+        self.pressures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn mark_adopted(&self) {

@@ -53,6 +53,7 @@ impl Service {
 
     /// Begins everything that is due now.
     pub async fn sweep_once(&self) {
+        self.watch_pools().await;
         if let Err(error) = self.begin_due().await {
             warn!(error = %error, "housekeeping put off");
         }

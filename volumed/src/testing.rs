@@ -1,6 +1,8 @@
 //! A whole volumed on a real disk, an object store in memory and a clock that stands still, for the tests of this crate.
 #![allow(clippy::unwrap_used)]
 
+mod small_disk;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,12 +23,13 @@ use crate::keys::ClusterKey;
 use crate::metrics::Metrics;
 use crate::ops::{Context, KeyRing, Locks, Pools, Settings};
 use crate::pool::file::{Allocation, FilePool, FilePoolConfig};
-use crate::pool::{Capacity, Device, Pool, SliceId};
+use crate::pool::{Capacity, Device, Pool, PressureRules, SliceId};
 use crate::random::Random;
 use crate::runner_client::{CopyAnswer, CopyRequest, GrowAnswer, GrowRequest, MachineRunner, RunnerError};
 use crate::service::{CreateRequest, Service};
 use crate::snapshot::{Snapshot, SnapshotState};
 use crate::volume::{FsType, FsUsage, SizeGb, Volume, VolumeId};
+use small_disk::SmallDisk;
 
 /// Bytes from a counter: different each time, the same in each run.
 #[derive(Debug, Default)]
@@ -231,6 +234,9 @@ pub(crate) struct Rig {
     pub(crate) runner: Arc<FakeRunner>,
     pub(crate) overcommit_ratio: f64,
     pub(crate) host: Arc<FakeHost>,
+    pub(crate) pressure: PressureRules,
+    /// Size of the file system that the pool seems to be on; the real one's when absent.
+    pub(crate) disk_bytes: Option<u64>,
     catalog: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
@@ -252,6 +258,8 @@ impl Rig {
             // Sparse test volumes on whatever disk there is.
             overcommit_ratio: 100.0,
             host: Arc::default(),
+            pressure: PressureRules::default(),
+            disk_bytes: None,
             catalog: Arc::default(),
         }
     }
@@ -274,7 +282,9 @@ impl Rig {
     }
 
     pub(crate) async fn context(&self) -> Context {
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let disk: Arc<dyn Disk> = Arc::new(SmallDisk {
+            bytes: self.disk_bytes,
+        });
         let workers = Workers::inline();
         let images = Images::new(Arc::clone(&disk), None, workers.clone());
         let random: Arc<dyn Random> = Arc::clone(&self.random) as _;
@@ -286,6 +296,7 @@ impl Rig {
                 reserve_bytes: 0,
                 overcommit_ratio: self.overcommit_ratio,
             },
+            pressure: self.pressure,
         };
         let pool = FilePool::open(
             config,

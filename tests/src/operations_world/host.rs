@@ -245,6 +245,7 @@ impl Host {
                 reserve_bytes: 0,
                 overcommit_ratio: 1.0,
             },
+            pressure: volumed::pool::PressureRules::default(),
         };
         let pool = FilePool::open(
             config,

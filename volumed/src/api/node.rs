@@ -67,6 +67,7 @@ pub(super) async fn pools(State(service): State<Service>) -> Answer<Vec<Value>> 
             "allocated_bytes": 0,
             "promisable_bytes": 0,
             "state": "ok",
+            "reason": null,
         });
         match usage {
             Ok(usage) => {
@@ -75,7 +76,14 @@ pub(super) async fn pools(State(service): State<Service>) -> Answer<Vec<Value>> 
                 row["allocated_bytes"] = usage.allocated_bytes.into();
                 row["promisable_bytes"] = rules.promisable_bytes(&usage).into();
             }
-            Err(error) => row["state"] = format!("unusable: {}", chain(&error)).into(),
+            Err(error) => {
+                row["state"] = "unusable".into();
+                row["reason"] = chain(&error).into();
+            }
+        }
+        if let Ok(verdict) = service.judge_pool(&**pool).await {
+            row["state"] = verdict.state.into();
+            row["reason"] = verdict.reason.into();
         }
         answer.push(row);
     }

@@ -16,7 +16,8 @@ use crashsafe::{Disk, OpenOptions};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Capabilities, Capacity, Copied, Device, Found, Pool, PoolError, PoolUsage, Slice, SliceId, ZeroEnd,
+    Capabilities, Capacity, Copied, Device, Found, Pool, PoolError, PoolUsage, PressureRules, Slice, SliceId,
+    ZeroEnd,
 };
 use crate::bulk::{self, ImageError, ImageSink, ImageSource, Images, Layout, Workers};
 use crate::luks;
@@ -51,6 +52,8 @@ pub struct FilePoolConfig {
     pub allocation: Allocation,
     /// Room rules.
     pub capacity: Capacity,
+    /// When it warns and refuses.
+    pub pressure: PressureRules,
 }
 
 /// The pool.
@@ -229,6 +232,10 @@ impl Pool for FilePool {
 
     fn capacity(&self) -> Capacity {
         self.config.capacity
+    }
+
+    fn pressure_rules(&self) -> PressureRules {
+        self.config.pressure
     }
 
     async fn usage(&self) -> Result<PoolUsage, PoolError> {

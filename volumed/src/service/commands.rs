@@ -6,7 +6,6 @@ use serde::Deserialize;
 use serde_json::{Number, json};
 
 use super::fields::{check_counts, check_retention, check_size};
-use super::room::Room;
 use super::{Service, refusal};
 use crate::backup::{self, Progress, SnapshotRef};
 use crate::catalog::{Change, Event, NewEvent, OperationRow, TxError};
@@ -99,14 +98,7 @@ impl Service {
         let number = size_gb.ok_or_else(|| Refusal::invalid("size_gb is required: the new size, in GB"))?;
         let volume = self.volume(id).await?;
         let to = check_size(number, max)?;
-        let pool = self.ctx.pools.get(&volume.pool).ok_or_else(|| {
-            Refusal::unavailable(format!("pool {} is not configured on this node", volume.pool))
-        })?;
-        let usage = pool.usage().await.map_err(|e| Refusal::unavailable(chain(&e)))?;
-        let room = Room {
-            promisable_bytes: pool.capacity().promisable_bytes(&usage),
-            captures_count: !pool.capabilities().reflink,
-        };
+        let room = self.room(&**self.pool(&volume.pool)?).await?;
         let (subject, now) = (id.clone(), self.ctx.clock.now());
         let change = Change::new(move |tx| {
             let volume = tx
@@ -252,15 +244,7 @@ impl Service {
         slot: Option<Timestamp>,
     ) -> Result<(SnapshotId, Handle), Refusal> {
         let volume = self.volume(id).await?;
-        let pool = self.ctx.pools.get(&volume.pool).ok_or_else(|| {
-            Refusal::unavailable(format!("pool {} is not configured on this node", volume.pool))
-        })?;
-        let usage = pool.usage().await.map_err(|e| Refusal::unavailable(chain(&e)))?;
-        let captures_count = !pool.capabilities().reflink;
-        let room = Room {
-            promisable_bytes: pool.capacity().promisable_bytes(&usage),
-            captures_count,
-        };
+        let room = self.room(&**self.pool(&volume.pool)?).await?;
         let (snapshot_id, now) = (SnapshotId::generate(&*self.ctx.random), self.ctx.clock.now());
         let (subject, new) = (id.clone(), snapshot_id.clone());
         let change = Change::new(move |tx| {
@@ -268,7 +252,7 @@ impl Service {
                 .volume(&subject)?
                 .ok_or_else(|| Refusal::missing("volume not found"))?;
             lifecycle::plan(&volume, &Command::Snapshot)?;
-            if captures_count {
+            if room.captures_count {
                 room.check(tx, &volume.pool, volume.size.bytes())?;
             }
             tx.put_snapshot(&waiting(new, &volume, now, slot.is_some()))?;

@@ -362,14 +362,7 @@ impl Service {
                 volume.pool
             ))
         })?;
-        let usage = pool
-            .usage()
-            .await
-            .map_err(|e| Refusal::unavailable(crate::ops::chain(&e)))?;
-        let room = Room {
-            promisable_bytes: pool.capacity().promisable_bytes(&usage),
-            captures_count: !pool.capabilities().reflink,
-        };
+        let room = self.room(&**pool).await?;
         let (kind, subject) = (kind(&source), volume.id.to_string());
         let zones = self.ctx.settings.zones.clone();
         let change = Change::new(move |tx| insert(tx, volume, &spec, &source, &zones, &room, remember));

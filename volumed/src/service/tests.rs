@@ -6,6 +6,7 @@ use crate::testing::{Rig, assert_agreement, read, request, settled, write};
 use crate::volume::VolumeState;
 
 mod backups;
+mod full_pool;
 
 fn report(machine: &str, generation: u64) -> UsageReport {
     UsageReport {

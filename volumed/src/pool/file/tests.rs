@@ -24,6 +24,7 @@ async fn setup(allocation: Allocation) -> Setup {
             reserve_bytes: 0,
             overcommit_ratio: 1.0,
         },
+        pressure: PressureRules::default(),
     };
     let random: Arc<dyn Random> = Arc::new(CountingRandom::default());
     let pool = FilePool::open(config, disk, images, Workers::inline(), random)
