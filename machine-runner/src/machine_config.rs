@@ -107,6 +107,20 @@ pub struct Mount {
     pub volume: String,
     /// Absolute directory in the guest.
     pub path: String,
+    /// How the volume is to grow by itself.
+    pub auto_extend: Option<AutoExtend>,
+}
+
+/// How a volume is to grow by itself; volumed decides when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct AutoExtend {
+    /// How full its file system is then, in per cent.
+    pub threshold_percent: u32,
+    /// By how much it grows, in GB.
+    pub add_size_gb: u32,
+    /// The size that it does not pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_gb_limit: Option<u32>,
 }
 
 /// One service: a port of the guest that is reachable from the host.

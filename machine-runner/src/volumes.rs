@@ -6,6 +6,8 @@ use daemon::unix_http::{CallError, Client};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::machine_config::AutoExtend;
+
 /// An attachment of a volume to a machine.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Attachment {
@@ -92,6 +94,9 @@ pub struct Report {
     /// Used of it, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_used: Option<u64>,
+    /// How the volume is to grow by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_extend: Option<AutoExtend>,
 }
 
 /// Client of volumed.

@@ -5,6 +5,7 @@
 //! them, [`pool`] holds their bytes, [`ops`] changes them step by step, [`service`] is what the [`api`] serves.
 
 pub mod api;
+pub mod auto_extend;
 pub mod backup;
 pub mod bulk;
 pub mod catalog;

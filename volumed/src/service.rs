@@ -4,6 +4,7 @@ mod answers;
 mod attachment;
 mod commands;
 mod create;
+mod extend;
 mod fields;
 mod keys;
 mod mounts;

@@ -147,6 +147,12 @@ pub struct Volume {
     pub last_verified_restore: Option<Timestamp>,
     /// The time slot of its newest scheduled snapshot.
     pub scheduled_slot: Option<Timestamp>,
+    /// Size of its file system when it was last extended by itself: until that grows it is not extended again.
+    #[serde(default)]
+    pub auto_extended_from_bytes: Option<u64>,
+    /// Why it was not extended by itself, as its owner was told.
+    #[serde(default)]
+    pub auto_extend_blocked: Option<String>,
     /// Why its creation was given up; set on a destroyed record only.
     pub failure: Option<String>,
 }

@@ -6,9 +6,14 @@ use base64::Engine as _;
 use serde_json::{Map, Value};
 
 use super::fields::{Fields, InvalidConfig};
-use super::{FileSource, FileSpec, Init, MOUNTS_MAX, Mount, STOP_TIMEOUT_DEFAULT, STOP_TIMEOUT_MAX, Service};
+use super::{
+    AutoExtend, FileSource, FileSpec, Init, MOUNTS_MAX, Mount, STOP_TIMEOUT_DEFAULT, STOP_TIMEOUT_MAX,
+    Service,
+};
 use crate::checks::{CheckKind, CheckSpec, HttpCheck};
 
+/// Most GB that a volume grows by at a time, as `fly` has it.
+const AUTO_EXTEND_GB_MAX: u32 = 100;
 /// Bytes that one file may have.
 const FILE_BYTES_MAX: usize = 1 << 20;
 const SIGNALS: [(&str, i32); 7] = [
@@ -87,7 +92,11 @@ pub(super) fn mounts(config: &Map<String, Value>) -> Result<Vec<Mount>, InvalidC
         if mounts.iter().any(|other| other.path == path) {
             return Err(mount.error("path", format!("{path} is used twice")));
         }
-        mounts.push(Mount { volume, path });
+        mounts.push(Mount {
+            volume,
+            path,
+            auto_extend: auto_extend(&mount)?,
+        });
     }
     if mounts.len() > MOUNTS_MAX {
         return Err(InvalidConfig::new(
@@ -96,6 +105,25 @@ pub(super) fn mounts(config: &Map<String, Value>) -> Result<Vec<Mount>, InvalidC
         ));
     }
     Ok(mounts)
+}
+
+/// Reads the settings of a mount that grows by itself; without a threshold, or with 0, it does not.
+fn auto_extend(mount: &Fields<'_>) -> Result<Option<AutoExtend>, InvalidConfig> {
+    let threshold = mount.integer("extend_threshold_percent", 0..=99)?;
+    let add_size_gb = mount.integer("add_size_gb", 0..=AUTO_EXTEND_GB_MAX)?;
+    let limit = mount.integer("size_gb_limit", 0..=u32::MAX)?;
+    let Some(threshold_percent) = threshold.filter(|percent| *percent > 0) else {
+        return Ok(None);
+    };
+    let Some(add_size_gb) = add_size_gb.filter(|gb| *gb > 0) else {
+        let sentence = "is required with extend_threshold_percent: by how many GB the volume grows";
+        return Err(mount.error("add_size_gb", sentence));
+    };
+    Ok(Some(AutoExtend {
+        threshold_percent,
+        add_size_gb,
+        size_gb_limit: limit.filter(|gb| *gb > 0),
+    }))
 }
 
 /// Services as ports and as objects that carry checks.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{FileSource, MachineConfig};
+use super::{AutoExtend, FileSource, MachineConfig};
 use crate::restart::Mode;
 
 fn parse(config: &Value) -> Result<MachineConfig, String> {
@@ -206,5 +206,45 @@ proptest! {
         value in any_json(),
     ) {
         let _verdict = MachineConfig::parse(&with(json!({field: value})));
+    }
+}
+
+#[test]
+fn a_mount_says_how_its_volume_grows_by_itself() {
+    let grows = |extra: Value| {
+        let mut mount = json!({"volume": "vol_1", "path": "/data"});
+        mount
+            .as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        parse(&with(json!({"mounts": [mount]}))).map(|config| config.mounts[0].auto_extend)
+    };
+    let full = json!({"extend_threshold_percent": 80, "add_size_gb": 5, "size_gb_limit": 100});
+    let expected = AutoExtend {
+        threshold_percent: 80,
+        add_size_gb: 5,
+        size_gb_limit: Some(100),
+    };
+    assert_eq!(grows(full), Ok(Some(expected)));
+    assert_eq!(grows(json!({})), Ok(None));
+    // As clients send what is off.
+    let off = json!({"extend_threshold_percent": 0, "add_size_gb": 0, "size_gb_limit": 0});
+    assert_eq!(grows(off), Ok(None));
+    for (bad, field) in [
+        (
+            json!({"extend_threshold_percent": 100, "add_size_gb": 1}),
+            "extend_threshold_percent",
+        ),
+        (json!({"extend_threshold_percent": 80}), "add_size_gb"),
+        (
+            json!({"extend_threshold_percent": 80, "add_size_gb": 101}),
+            "add_size_gb",
+        ),
+        (
+            json!({"extend_threshold_percent": 80, "add_size_gb": 1, "size_gb_limit": -1}),
+            "size_gb_limit",
+        ),
+    ] {
+        assert_eq!(grows(bad), Err(format!("config.mounts[0].{field}")));
     }
 }

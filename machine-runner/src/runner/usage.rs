@@ -8,6 +8,7 @@ use guest_init::proto::serial_of;
 
 use super::{Runner, View};
 use crate::lifecycle::State;
+use crate::machine_config::MachineConfig;
 use crate::volumes::Report;
 
 pub(super) async fn report_usage(runner: Arc<Runner>) {
@@ -33,11 +34,17 @@ pub(super) async fn report_machine(runner: &Runner, view: Arc<View>) {
             return;
         }
     };
+    let config = MachineConfig::parse(&view.record.config).ok();
+    let mounts = config.map(|config| config.mounts).unwrap_or_default();
     for (volume_id, attached) in &view.record.run.volumes {
         let Some(usage) = usage.iter().find(|usage| usage.serial == serial_of(volume_id)) else {
             continue;
         };
-        let report = report_of(machine_id.as_str(), attached.generation, usage);
+        let mount = mounts.iter().find(|mount| mount.volume == *volume_id);
+        let report = Report {
+            auto_extend: mount.and_then(|mount| mount.auto_extend),
+            ..report_of(machine_id.as_str(), attached.generation, usage)
+        };
         if let Err(error) = volumes.report(volume_id, &report).await {
             tracing::warn!(%machine_id, volume_id, %error, "volumed did not take a usage report");
         }
@@ -57,6 +64,7 @@ fn report_of(machine_id: &str, generation: u64, usage: &VolumeUsage) -> Report {
         blocks_avail: Some(usage.blocks_avail),
         bytes_total: Some(usage.blocks.saturating_mul(usage.block_size)),
         bytes_used: Some(used.saturating_mul(usage.block_size)),
+        auto_extend: None,
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) fn volume(state: VolumeState) -> Volume {
         purge_after: None,
         last_verified_restore: None,
         scheduled_slot: None,
+        auto_extended_from_bytes: None,
+        auto_extend_blocked: None,
         failure: None,
     }
 }

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use tokio::sync::OwnedMutexGuard;
 
 use super::{Service, refusal};
+use crate::auto_extend::AutoExtend;
 use crate::catalog::NewEvent;
 use crate::error::Refusal;
 use crate::host::HOLDER;
@@ -46,6 +47,9 @@ pub struct UsageReport {
     /// Bytes in use.
     #[serde(default)]
     pub bytes_used: Option<u64>,
+    /// How the volume is to grow by itself, if it is.
+    #[serde(default)]
+    pub auto_extend: Option<AutoExtend>,
 }
 
 impl Service {
@@ -172,7 +176,7 @@ impl Service {
         }
     }
 
-    /// Keeps what the guest says about its file system.
+    /// Keeps what the guest says about its file system, and extends the volume where its machine wishes that.
     ///
     /// # Errors
     /// 409 for a machine that does not hold the volume or an old generation, 422 for numbers that cannot be.
@@ -195,6 +199,8 @@ impl Service {
             machine_id: report.machine_id.clone(),
             generation: report.generation,
         };
+        let auto_extend = report.auto_extend;
+        auto_extend.as_ref().map_or(Ok(()), AutoExtend::check)?;
         let id = id.clone();
         let reported = self.ctx.catalog.transact(move |tx| {
             let volume = tx
@@ -203,7 +209,11 @@ impl Service {
             lifecycle::plan(&volume, &command)?;
             Ok(tx.edit_volume(&id, |v| merge(v, &report, fstype))?)
         });
-        reported.await.map_err(refusal)
+        let volume = reported.await.map_err(refusal)?;
+        if let Some(wish) = auto_extend {
+            self.auto_extend(&volume, wish).await;
+        }
+        Ok(volume)
     }
 }
 

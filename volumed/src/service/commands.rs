@@ -5,13 +5,13 @@ use operation::Handle;
 use serde::Deserialize;
 use serde_json::{Number, json};
 
-use super::fields::{check_counts, check_retention, check_size};
+use super::fields::{check_counts, check_retention};
 use super::{Service, refusal};
 use crate::backup::{self, Progress, SnapshotRef};
 use crate::catalog::{Change, Event, NewEvent, OperationRow, TxError};
 use crate::error::Refusal;
 use crate::lifecycle::{self, Command, Plan};
-use crate::ops::{DESTROY, EXPIRE, EXTEND, PURGE, RECOVER, SNAPSHOT, chain};
+use crate::ops::{DESTROY, EXPIRE, PURGE, RECOVER, SNAPSHOT, chain};
 use crate::scrub::Check;
 use crate::snapshot::{Snapshot, SnapshotState};
 use crate::volume::{Origin, SnapshotId, Volume, VolumeId, VolumeState};
@@ -89,38 +89,7 @@ impl Service {
         updated.await.map_err(refusal)
     }
 
-    /// Extends a volume; answers when the guest's file system has grown, or needs a restart, or it takes too long.
-    ///
-    /// # Errors
-    /// 422 for a size that is not larger, or too large, or that the pool cannot promise.
-    pub async fn extend(&self, id: &VolumeId, size_gb: Option<&Number>) -> Result<Volume, Refusal> {
-        let max = self.ctx.settings.size_max;
-        let number = size_gb.ok_or_else(|| Refusal::invalid("size_gb is required: the new size, in GB"))?;
-        let volume = self.volume(id).await?;
-        let to = check_size(number, max)?;
-        let room = self.room(&**self.pool(&volume.pool)?).await?;
-        let (subject, now) = (id.clone(), self.ctx.clock.now());
-        let change = Change::new(move |tx| {
-            let volume = tx
-                .volume(&subject)?
-                .ok_or_else(|| Refusal::missing("volume not found"))?;
-            lifecycle::plan(&volume, &Command::Extend { to, max })?;
-            room.check(tx, &volume.pool, to.bytes() - volume.size.bytes())?;
-            tx.edit_volume(&subject, |v| {
-                v.state = VolumeState::Extending;
-                v.extending_to = Some(to);
-                v.updated_at = now;
-            })?;
-            Ok(())
-        });
-        let mut handle = self
-            .submit(id.as_str(), EXTEND, json!({ "to_gb": to }), change)
-            .await?;
-        self.settle(&mut handle).await?;
-        self.volume(id).await
-    }
-
-    /// Deletes a volume, recoverably.
+    /// Deletes a volume: recoverably when it was ready, for good when it was still being filled.
     ///
     /// # Errors
     /// 412 while it is attached, 409 while another operation changes it.

@@ -300,6 +300,8 @@ impl Service {
             purge_after: None,
             last_verified_restore: None,
             scheduled_slot: None,
+            auto_extended_from_bytes: None,
+            auto_extend_blocked: None,
             failure: None,
         };
         match source {

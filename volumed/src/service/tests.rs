@@ -5,6 +5,7 @@ use crate::snapshot::SnapshotState;
 use crate::testing::{Rig, assert_agreement, read, request, settled, write};
 use crate::volume::VolumeState;
 
+mod auto_extend;
 mod backups;
 mod full_pool;
 
