@@ -6,6 +6,7 @@
 //! request and its answer; a fork's and a restore's content is their source's; a generation never goes back.
 
 mod actions;
+mod answers;
 mod host;
 mod model;
 mod oracles;

@@ -1,22 +1,23 @@
 //! Random requests, crashes and weather.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use daemon::wall_clock::WallClock as _;
+use jiff::{SignedDuration, Timestamp};
 use rand::RngExt as _;
 use sim::{Rng, StoreFaults, World};
 use tokio::task::JoinSet;
-use volumed::error::Refusal;
-use volumed::pool::Device as PoolDevice;
-use volumed::service::{CreateRequest, Service, UpdateRequest};
-use volumed::snapshot::Snapshot;
-use volumed::volume::{SnapshotId, Volume, VolumeId};
+use volumed::service::Service;
 
-use super::host::{Host, Running, SPOTS};
-use super::model::{Base, Deletion, Device, Model, Snap, Vol};
+use super::answers::send;
+use super::host::{Host, Running, SPOTS, lock};
+use super::model::{Base, Deletion, Early, Model};
 
 /// Volumes that a run makes at most: placement and capacity are not what is tried here.
 const VOLUMES_MAX: usize = 6;
+/// How long the clock must be steady before volumed removes anything on its word.
+pub(super) const CLOCK_SETTLE: Duration = Duration::from_secs(600);
 /// How long a batch of requests may take.
 const BATCH: Duration = Duration::from_secs(300);
 
@@ -51,25 +52,27 @@ pub(super) enum Action {
     Destroy {
         id: String,
     },
+    /// Destroys whatever volume is seen half-made.
+    DestroyUnready {
+        every_ms: u64,
+        /// Which it came to be, once the request is on its way.
+        chosen: Chosen,
+    },
     Recover {
         id: String,
     },
     Update {
         id: String,
+        /// Hours, days and weeks to keep a scheduled snapshot of.
+        counts: [u32; 3],
     },
     Verify {
         id: String,
     },
 }
 
-/// What a request was answered with.
-#[derive(Debug)]
-enum Answer {
-    Volume(Box<Volume>),
-    Attached(Box<Volume>, Box<PoolDevice>),
-    Snapshot(Box<Snapshot>),
-    Nothing,
-}
+/// The volume that a request chose by itself.
+type Chosen = Arc<Mutex<Option<String>>>;
 
 /// One run.
 #[derive(Debug)]
@@ -77,6 +80,8 @@ pub(super) struct Game {
     pub(super) host: Host,
     pub(super) model: Model,
     pub(super) calm: bool,
+    /// The latest moment that the wall clock ever showed.
+    pub(super) latest: Timestamp,
     rng: Rng,
 }
 
@@ -86,6 +91,7 @@ impl Game {
             rng: world.rng("game"),
             model: Model::default(),
             calm: true,
+            latest: Timestamp::MIN,
             host: Host::new(world),
         }
     }
@@ -141,9 +147,12 @@ impl Game {
                 Ok(false)
             }
             75..=84 => {
-                let hours = self.rng.random_range(1..30);
-                self.host.world.clock().jump(SignedDuration::from_hours(hours));
-                running.service.sweep_once().await;
+                let hours = match self.rng.random_range(0..8) {
+                    0 => self.rng.random_range(-60..0),
+                    1 => self.rng.random_range(100..400),
+                    _ => self.rng.random_range(1..30),
+                };
+                self.jump(running, hours).await?;
                 Ok(false)
             }
             85..=89 => {
@@ -156,6 +165,25 @@ impl Game {
             }
             _ => Ok(true),
         }
+    }
+
+    /// Sets the wall clock; the housekeeper looks at once, and again when the clock was steady for long enough.
+    async fn jump(&mut self, running: &Running, hours: i64) -> Result<(), String> {
+        let clock = self.host.world.clock();
+        clock.jump(SignedDuration::from_hours(hours));
+        self.host
+            .world
+            .trace()
+            .event(format_args!("clock jumps {hours} h"));
+        let before = removals(&running.service).await?;
+        running.service.sweep_once().await;
+        if removals(&running.service).await? != before {
+            return Err(format!("removed on the word of a clock that jumped {hours} h"));
+        }
+        tokio::time::sleep(CLOCK_SETTLE).await;
+        self.latest = self.latest.max(clock.now());
+        running.service.sweep_once().await;
+        Ok(())
     }
 
     async fn guests_write(&mut self, most: u32) -> Result<(), String> {
@@ -187,13 +215,35 @@ impl Game {
             2 => self.host.disk.cut_power_after(self.rng.random_range(0..80)),
             _ => {}
         }
-        let mut calls = JoinSet::new();
+        let mut actions = Vec::new();
         let mut touched = Vec::new();
         for _ in 0..self.rng.random_range(1..=3) {
             let Some(action) = self.pick(&touched) else {
                 continue;
             };
             touched.extend(action.subject().map(str::to_owned));
+            actions.push(action);
+        }
+        let chosen = Chosen::default();
+        if self.rng.random_bool(0.3) {
+            actions.push(Action::DestroyUnready {
+                every_ms: self.rng.random_range(0..400),
+                chosen: Arc::clone(&chosen),
+            });
+        }
+        let killed = self.answers(running, actions).await;
+        // Answered or not, it may be on its way.
+        if let Some(id) = lock(&chosen).take() {
+            self.model.early.entry(id).or_insert(Early::Maybe);
+        }
+        self.host.fuse.set(0);
+        killed
+    }
+
+    /// Sends requests and hears their answers. Returns whether volumed is to be killed.
+    async fn answers(&mut self, running: &mut Running, actions: Vec<Action>) -> Result<bool, String> {
+        let mut calls = JoinSet::new();
+        for action in actions {
             self.host.world.trace().event(format_args!("request {action:?}"));
             self.model.sent(&action);
             let (service, name) = (running.service.clone(), format!("v{}", self.model.names));
@@ -225,7 +275,6 @@ impl Game {
                 () = tokio::time::sleep_until(deadline) => break,
             }
         }
-        self.host.fuse.set(0);
         Ok(!self.host.disk.is_powered())
     }
 
@@ -287,7 +336,10 @@ impl Game {
             (15, _, Some(snapshot)) => Action::DeleteSnapshot { id: snapshot },
             (16, _, Some(snapshot)) => Action::Verify { id: snapshot },
             (17, ..) if vol.free() => Action::Destroy { id },
-            (18, ..) => Action::Update { id },
+            (18, ..) => Action::Update {
+                id,
+                counts: std::array::from_fn(|_| self.rng.random_range(0..3)),
+            },
             _ => return None,
         })
     }
@@ -299,7 +351,8 @@ impl Action {
         match self {
             Self::Create {
                 base: Base::Empty, ..
-            } => None,
+            }
+            | Self::DestroyUnready { .. } => None,
             Self::Create {
                 base: Base::Volume { id, .. } | Base::Snapshot { id },
                 ..
@@ -311,179 +364,15 @@ impl Action {
             | Self::DeleteSnapshot { id }
             | Self::Destroy { id }
             | Self::Recover { id }
-            | Self::Update { id }
+            | Self::Update { id, .. }
             | Self::Verify { id } => Some(id),
         }
     }
 }
 
-fn volume_id(id: &str) -> Result<VolumeId, Refusal> {
-    VolumeId::parse(id).map_err(|e| Refusal::internal(e.to_string()))
-}
-
-fn snapshot_id(id: &str) -> Result<SnapshotId, Refusal> {
-    SnapshotId::parse(id).map_err(|e| Refusal::internal(e.to_string()))
-}
-
-async fn send(service: &Service, action: &Action, name: String) -> Result<Answer, Refusal> {
-    let volume = |v| Answer::Volume(Box::new(v));
-    match action {
-        Action::Create {
-            size_gb,
-            base,
-            encrypted,
-        } => {
-            let mut request = CreateRequest {
-                app: Some("shop".to_owned()),
-                name: Some(name),
-                require_unique_zone: Some(false),
-                size_gb: (*size_gb > 0).then(|| (*size_gb).into()),
-                ..CreateRequest::default()
-            };
-            match base {
-                Base::Empty => request.encrypted = Some(*encrypted),
-                Base::Volume { id, .. } => request.source_volume_id = Some(id.clone()),
-                Base::Snapshot { id } => request.snapshot_id = Some(id.clone()),
-            }
-            service.create(request).await.map(volume)
-        }
-        Action::Attach { id, machine } => {
-            let (volume, device) = service.attach(&volume_id(id)?, machine).await?;
-            Ok(Answer::Attached(Box::new(volume), Box::new(device)))
-        }
-        Action::Detach {
-            id,
-            machine,
-            generation,
-        } => service
-            .detach(&volume_id(id)?, machine, *generation)
-            .await
-            .map(volume),
-        Action::Extend { id, to } => service
-            .extend(&volume_id(id)?, Some(&(*to).into()))
-            .await
-            .map(volume),
-        Action::Snapshot { id, .. } => Ok(Answer::Snapshot(Box::new(
-            service.take_snapshot(&volume_id(id)?).await?,
-        ))),
-        Action::DeleteSnapshot { id } => Ok(Answer::Snapshot(Box::new(
-            service.delete_snapshot(&snapshot_id(id)?).await?,
-        ))),
-        Action::Destroy { id } => service.destroy(&volume_id(id)?).await.map(volume),
-        Action::Recover { id } => service.recover(&volume_id(id)?).await.map(volume),
-        Action::Update { id } => service
-            .update(&volume_id(id)?, UpdateRequest::default())
-            .await
-            .map(volume),
-        Action::Verify { id } => {
-            let report = service.verify(&snapshot_id(id)?).await?;
-            match report.damages.first() {
-                None => Ok(Answer::Nothing),
-                Some(damage) => Err(Refusal::internal(format!("DAMAGED {damage}"))),
-            }
-        }
-    }
-}
-
-impl Model {
-    /// Notes what may come of a request, should its answer be lost.
-    fn sent(&mut self, action: &Action) {
-        match action {
-            Action::Create { base, .. } => self.lost_creates.push(base.clone()),
-            Action::Snapshot { id, from } => self.lost_snapshots.push((id.clone(), *from)),
-            Action::DeleteSnapshot { id } => self.snap(id, |s| s.deleted = true),
-            Action::Attach { id, machine } => self.vol(id, |v| v.holders.push(Some(machine.clone()))),
-            Action::Detach { id, .. } => self.vol(id, |v| {
-                v.holders.push(None);
-                v.device = None;
-            }),
-            Action::Extend { id, to } => self.vol(id, |v| v.size_gb.1 = *to),
-            Action::Destroy { id } => self.vol(id, |v| v.deletion = Deletion::Maybe),
-            Action::Recover { id } => self.vol(id, |v| v.deletion = Deletion::Maybe),
-            Action::Update { .. } | Action::Verify { .. } => {}
-        }
-    }
-
-    /// Notes what came of it. Without power nothing that was answered need be durable, and errors mean nothing.
-    fn answered(
-        &mut self,
-        action: &Action,
-        answer: Result<Answer, Refusal>,
-        powered: bool,
-    ) -> Result<(), String> {
-        match (action, answer) {
-            (_, Err(refusal)) if refusal.sentence.contains("DAMAGED") => return Err(refusal.sentence),
-            (_, Err(refusal)) if refusal.status == 500 && powered && !excusable(&refusal) => {
-                return Err(format!("{action:?} was answered with 500: {refusal}"));
-            }
-            // What it may have done all the same is found out by looking.
-            (_, Err(_)) => {}
-            (_, Ok(_)) if !powered => {}
-            (Action::Create { base, .. }, Ok(Answer::Volume(volume))) => {
-                forget(&mut self.lost_creates, |b| b == base);
-                let id = volume.id.to_string();
-                let size_gb = volume.size.get();
-                self.volumes
-                    .entry(id)
-                    .or_insert_with(|| Vol::new(size_gb, base.clone()));
-            }
-            (Action::Attach { id, machine }, Ok(Answer::Attached(volume, device))) => {
-                let bytes = volume.size.bytes();
-                let before = self.volumes.get(id).map_or(0, |v| v.generation);
-                if volume.generation <= before {
-                    return Err(format!(
-                        "{id}: attach gave generation {} after {before}",
-                        volume.generation
-                    ));
-                }
-                self.vol(id, |v| {
-                    v.holders = vec![Some(machine.clone())];
-                    v.generation = volume.generation;
-                    v.device = Some(Device {
-                        path: device.path,
-                        layout: device.layout,
-                        size_bytes: bytes,
-                    });
-                });
-            }
-            (Action::Detach { id, .. }, Ok(_)) => self.vol(id, |v| v.holders = vec![None]),
-            (Action::Extend { id, to }, Ok(Answer::Volume(volume))) => {
-                if volume.size.get() == *to {
-                    self.vol(id, |v| v.size_gb = (*to, *to));
-                }
-            }
-            (Action::Snapshot { id, from }, Ok(Answer::Snapshot(snapshot))) => {
-                forget(&mut self.lost_snapshots, |(v, f)| (v, f) == (id, from));
-                let captured = snapshot.state != volumed::snapshot::SnapshotState::Waiting;
-                let to = captured.then(|| self.volumes.get(id).map_or(0, Vol::now));
-                let snap = Snap {
-                    volume: id.clone(),
-                    from: *from,
-                    to,
-                    content: None,
-                    expires_at: snapshot.expires_at(),
-                    deleted: false,
-                };
-                self.snapshots.entry(snapshot.id.to_string()).or_insert(snap);
-            }
-            (Action::Destroy { id }, Ok(_)) => self.vol(id, |v| v.deletion = Deletion::Yes),
-            (Action::Recover { id }, Ok(_)) => self.vol(id, |v| v.deletion = Deletion::No),
-            (_, Ok(_)) => {}
-        }
-        Ok(())
-    }
-}
-
-/// Removes the first that fits: of equal requests each is answered by itself.
-fn forget<T>(all: &mut Vec<T>, fits: impl FnMut(&T) -> bool) {
-    if let Some(index) = all.iter().position(fits) {
-        all.remove(index);
-    }
-}
-
-/// An error that the weather explains.
-fn excusable(refusal: &Refusal) -> bool {
-    ["object store", "backup", "snapshot", "manifest"]
-        .iter()
-        .any(|word| refusal.sentence.contains(word))
+/// Counts the removals ever begun by the housekeeper.
+async fn removals(service: &Service) -> Result<usize, String> {
+    let all = service.operations(None).await.map_err(|e| e.to_string())?;
+    let removes = |kind: &str| kind == "purge" || kind == "expire";
+    Ok(all.iter().filter(|row| removes(&row.record.kind)).count())
 }

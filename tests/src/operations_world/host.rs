@@ -299,7 +299,7 @@ fn settings() -> Settings {
         size_max: SizeGb::holding(500 << 30),
         snapshot_interval: day,
         destroy_grace: day,
-        clock_settle: Duration::ZERO,
+        clock_settle: super::actions::CLOCK_SETTLE,
         gc_grace: day,
         gc_interval: day,
         sweep_interval: Duration::from_secs(30),

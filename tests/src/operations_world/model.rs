@@ -17,6 +17,17 @@ pub(super) enum Deletion {
     Yes,
 }
 
+/// What became of the deletion of a volume that was not ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Early {
+    /// The answer was lost, or was an error.
+    Maybe,
+    /// It had just become ready and was deleted as any other.
+    Yes,
+    /// It never becomes ready, and goes.
+    Doomed,
+}
+
 /// Where a copy's content must come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Base {
@@ -54,6 +65,8 @@ pub(super) struct Vol {
     pub(super) gone: bool,
     /// Ready, as an answer said or a look showed.
     pub(super) ready: bool,
+    /// Somebody was told that it goes before it was ready.
+    pub(super) doomed: bool,
     /// Spots whose last write met an error.
     pub(super) unsure: Vec<usize>,
 }
@@ -70,6 +83,7 @@ impl Vol {
             deletion: Deletion::No,
             gone: false,
             ready: false,
+            doomed: false,
             unsure: Vec::new(),
         }
     }
@@ -115,6 +129,8 @@ pub(super) struct Model {
     pub(super) lost_creates: Vec<Base>,
     /// Requests for snapshots of a volume, from a point of its history on.
     pub(super) lost_snapshots: Vec<(String, usize)>,
+    /// Deletions of volumes that were not ready, by volume, until it is looked at.
+    pub(super) early: BTreeMap<String, Early>,
     pub(super) stamp: u64,
     pub(super) names: u64,
 }
@@ -131,6 +147,23 @@ impl Model {
             .iter()
             .filter(|(_, s)| !s.deleted)
             .map(|(id, _)| id)
+    }
+
+    /// Notes the deletions of volumes that were not ready, now that these are known.
+    pub(super) fn note_early(&mut self) {
+        let volumes = &mut self.volumes;
+        self.early.retain(|id, early| {
+            let Some(vol) = volumes.get_mut(id) else {
+                return true;
+            };
+            match early {
+                Early::Maybe if vol.deletion == Deletion::No => vol.deletion = Deletion::Maybe,
+                Early::Maybe => {}
+                Early::Yes => vol.deletion = Deletion::Yes,
+                Early::Doomed => (vol.deletion, vol.doomed) = (Deletion::Yes, true),
+            }
+            false
+        });
     }
 
     pub(super) fn vol(&mut self, id: &str, edit: impl FnOnce(&mut Vol)) {

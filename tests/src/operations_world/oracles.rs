@@ -28,9 +28,12 @@ impl Game {
             .transact(|tx| Ok(tx.snapshots()?))
             .await
             .map_err(|e| e.to_string())?;
+        self.latest = self.latest.max(self.host.world.clock().now());
+        no_overlap(&snapshots)?;
         for record in &records {
             self.known(record)?;
         }
+        self.model.note_early();
         let by_id: BTreeMap<String, &Volume> = records.iter().map(|r| (r.id.to_string(), r)).collect();
         for id in self.model.volumes.keys().cloned().collect::<Vec<_>>() {
             self.volume(service, &id, by_id.get(&id).copied(), &running)
@@ -73,7 +76,7 @@ impl Game {
         record: Option<&Volume>,
         running: &HashMap<String, String>,
     ) -> Result<(), String> {
-        let now = self.host.world.clock().now();
+        let now = self.latest;
         let Some(vol) = self.model.volumes.get_mut(id) else {
             return Ok(());
         };
@@ -114,6 +117,12 @@ impl Game {
         }
         if record.state == VolumeState::Created && vol.deletion == Deletion::Yes {
             return Err(format!("{id}: a deleted volume is back"));
+        }
+        if vol.doomed && record.state != VolumeState::Destroying {
+            return Err(format!(
+                "{id}: deleted before it was ready, and now {:?}",
+                record.state
+            ));
         }
         if record.state == VolumeState::Destroying && record.purge_after.is_some_and(|at| at > now) {
             return Err(format!("{id}: removed before its grace was over"));
@@ -198,7 +207,7 @@ impl Game {
     /// A snapshot that somebody was told of stays until it is deleted or its retention is over.
     fn snapshots_kept(&mut self, records: &[Snapshot]) -> Result<(), String> {
         let kept: BTreeSet<String> = records.iter().map(|r| r.id.to_string()).collect();
-        let now = self.host.world.clock().now();
+        let now = self.latest;
         for record in records {
             // The moment it was asked for gives way to the moment it was taken.
             self.model.snap(record.id.as_str(), |s| {
@@ -322,6 +331,9 @@ impl Game {
         }
         let found: BTreeSet<SliceId> = found.into_iter().map(|f| f.id).collect();
         for record in service.volumes(None, false).await.map_err(|e| e.to_string())? {
+            if record.state == VolumeState::Destroying {
+                return Err(format!("{}: nobody goes on removing it", record.id));
+            }
             if !found.contains(&SliceId::Volume(record.id.clone())) {
                 return Err(format!(
                     "{}: a record without a slice, state {:?}",
@@ -359,6 +371,20 @@ impl Game {
         }
         Ok(())
     }
+}
+
+/// Of a volume at most one scheduled snapshot is under way.
+fn no_overlap(records: &[Snapshot]) -> Result<(), String> {
+    let mut busy = BTreeSet::new();
+    for record in records.iter().filter(|r| r.scheduled && r.in_progress()) {
+        if !busy.insert(&record.volume_id) {
+            return Err(format!(
+                "{}: two scheduled snapshots of {} at once",
+                record.id, record.volume_id
+            ));
+        }
+    }
+    Ok(())
 }
 
 async fn read_snapshot(service: &Service, record: &Snapshot) -> Result<Content, String> {
