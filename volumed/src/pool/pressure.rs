@@ -49,8 +49,10 @@ pub struct Reading {
 /// From when on a pool warns and refuses, in per cent of its room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PressureRules {
-    warn_percent: u8,
-    refuse_percent: u8,
+    /// From here on it is filling; more than 0.
+    pub warn_percent: u8,
+    /// From here on it takes no new work; more than that, and at most 100.
+    pub refuse_percent: u8,
 }
 
 impl Default for PressureRules {
