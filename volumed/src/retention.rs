@@ -71,11 +71,11 @@ pub fn expired(now: Timestamp, volume: Option<&Volume>, snapshots: &[&Snapshot])
     };
     let one_a_day = newest_of(&thinned, DAY_S, 0, u32::MAX);
     let kept_by_days = |s: &Snapshot| s.expires_at() > now && (!counted(&s) || one_a_day.contains(&&s.id));
-    let over = |s: &&&Snapshot| !kept_by_days(s) && !(counted(&**s) && kept_by_count(s));
+    let kept = |s: &Snapshot| kept_by_days(s) || (counted(&s) && kept_by_count(s));
     snapshots
         .iter()
         .filter(finished)
-        .filter(over)
+        .filter(|s| !kept(s))
         .map(|s| s.id.clone())
         .collect()
 }

@@ -48,7 +48,7 @@ fn every_snapshot_is_sampled_in_its_turn() {
 fn a_volumes_newest_snapshot_is_test_restored_once_a_week() {
     let v = volume(VolumeState::Created);
     let all = [snapshot(0, 24 * 7), snapshot(1, 1), snapshot(2, 100)];
-    assert_eq!(due(&[v.clone()], &all), Some((1, Check::Restore)));
+    assert_eq!(due(std::slice::from_ref(&v), &all), Some((1, Check::Restore)));
     let tested = |hours| Volume {
         last_verified_restore: Some(ago(hours)),
         ..v.clone()
