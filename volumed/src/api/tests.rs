@@ -118,3 +118,54 @@ async fn a_volume_lives_its_whole_life_over_http() {
         })
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_shows_its_state_a_full_volume_grows_and_backups_are_read_back_over_http() {
+    let mut rig = Rig::new();
+    rig.disk_bytes = Some(100 << 30);
+    rig.run(async |service| {
+        let http = router(service.clone());
+        let mut body = create_body("data");
+        body["snapshot_retention_weekly"] = json!(4);
+        let made = ok(&http, Method::POST, "/v1/volumes", Some(body)).await;
+        assert_eq!(
+            (
+                &made["snapshot_retention"],
+                &made["snapshot_retention_weekly"],
+                &made["snapshot_retention_hourly"]
+            ),
+            (&json!(5), &json!(4), &json!(0))
+        );
+        let path = format!("/v1/volumes/{}", made["id"].as_str().unwrap());
+        let pools = ok(&http, Method::GET, "/v1/pools", None).await;
+        assert_eq!(
+            (&pools[0]["state"], &pools[0]["reason"]),
+            (&json!("ok"), &Value::Null)
+        );
+
+        let attach = json!({ "machine_id": "m1" });
+        ok(&http, Method::POST, &format!("{path}/attach"), Some(attach)).await;
+        let report = json!({ "machine_id": "m1", "generation": 1, "formatted": true, "fstype": "ext4",
+            "bytes_total": 1_000_000_000, "bytes_used": 900_000_000,
+            "auto_extend": { "threshold_percent": 85, "add_size_gb": 2, "size_gb_limit": 10 } });
+        ok(&http, Method::POST, &format!("{path}/report"), Some(report)).await;
+        settled(&service).await;
+        let grown = ok(&http, Method::GET, &path, None).await;
+        assert_eq!(
+            (&grown["size_gb"], &grown["auto_extend_blocked"]),
+            (&json!(3), &Value::Null)
+        );
+
+        ok(&http, Method::POST, &format!("{path}/snapshots"), None).await;
+        settled(&service).await;
+        let everything = json!({ "restore": true });
+        let scrubbed = ok(&http, Method::POST, "/v1/scrub", Some(everything)).await;
+        assert_eq!(
+            (&scrubbed["scrubbed"][0]["restored"], &scrubbed["errors"]),
+            (&json!(true), &json!([]))
+        );
+        let proved = ok(&http, Method::GET, &path, None).await;
+        assert_ne!(proved["last_verified_restore"], Value::Null);
+    })
+    .await;
+}
