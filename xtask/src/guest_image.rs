@@ -1,14 +1,16 @@
-//! What a guest boots from: the kernel, an initramfs with `guest-init` in it, and the firmware.
+//! What a guest boots from: the kernel, an initramfs with `guest-init` in it, and the firmware; for the host tier's
+//! guests an initramfs of what a storage host has.
 //!
 //! Everything is remade only when one of its inputs changed; `manifest.json` tells which inputs those were.
 
+mod host_tier;
 mod initramfs;
 mod kernel;
 mod modules;
-mod tools;
 
 use crate::shell;
 use anyhow::{Context, Result, ensure};
+use guest_boot::HostFile;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{
@@ -18,20 +20,24 @@ use std::{
     process::Command,
 };
 
+/// What is made, beside the manifest.
+const FILES: [&str; 4] = ["vmlinux", "initramfs.cpio", "host-tier.cpio", "qboot.rom"];
+
 /// Where Debian's QEMU keeps the firmware of microvm guests.
 const QBOOT: &str = "/usr/share/qemu/qboot.rom";
 
 /// The triple with glibc's static library; also keeps the flags away from build scripts.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Makes `vmlinux`, `initramfs.cpio`, `qboot.rom` and `manifest.json` in `out_dir`.
+/// Makes [`FILES`] and `manifest.json` in `out_dir`.
 pub(crate) fn build(out_dir: &Path) -> Result<()> {
     let cache = out_dir.join("cache");
     fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
     let init = build_guest_init()?;
-    let tools = tools::closure(&["mke2fs", "mkfs.xfs"])?;
+    let tools = guest_boot::closure(&["mke2fs", "mkfs.xfs"])?;
+    let host_tools = host_tier::tools()?;
     let package = kernel::latest_package(&cache)?;
-    let inputs = inputs(&package, &init, &tools)?;
+    let inputs = inputs(&package, &init, &[&tools, &host_tools])?;
     if is_current(out_dir, &inputs) {
         eprintln!("guest assets in {} are current", out_dir.display());
         return Ok(());
@@ -40,15 +46,20 @@ pub(crate) fn build(out_dir: &Path) -> Result<()> {
     let image = fs::read(tree.join("boot").join(format!("vmlinuz-{}", package.release)));
     let vmlinux = kernel::extract(&image.context("read the kernel image")?)?;
     replace(&out_dir.join("vmlinux"), &vmlinux)?;
-    let modules = modules::load(&tree, &package.release)?;
+    let modules = modules::load(&tree, &package.release, modules::GROUPS)?;
     replace(
         &out_dir.join("initramfs.cpio"),
         &initramfs::build(&init, &modules, &tools)?,
     )?;
+    let host_modules = modules::load(&tree, &package.release, host_tier::MODULES)?;
+    replace(
+        &out_dir.join("host-tier.cpio"),
+        &host_tier::build(&host_modules, &host_tools)?,
+    )?;
     let qboot = fs::read(QBOOT).with_context(|| format!("read {QBOOT} (package qemu-system-data)"))?;
     replace(&out_dir.join("qboot.rom"), &qboot)?;
     let mut files = serde_json::Map::new();
-    for name in ["vmlinux", "initramfs.cpio", "qboot.rom"] {
+    for name in FILES {
         let bytes = fs::read(out_dir.join(name)).with_context(|| format!("read {name} back"))?;
         files.insert(
             name.to_owned(),
@@ -93,14 +104,15 @@ fn build_guest_init() -> Result<Vec<u8>> {
 }
 
 /// Everything the assets depend on, for comparison with the manifest.
-fn inputs(package: &kernel::Package, init: &[u8], tools: &[tools::HostFile]) -> Result<Value> {
+fn inputs(package: &kernel::Package, init: &[u8], tools: &[&[HostFile]]) -> Result<Value> {
     let mut closure = Sha256::new();
-    for tool in tools {
+    for tool in tools.iter().copied().flatten() {
         closure.update(tool.path.as_os_str().as_encoded_bytes());
         closure.update(&tool.bytes);
     }
     Ok(json!({
         "layout": initramfs::LAYOUT,
+        "host_tier": host_tier::layout(),
         "kernel_package": format!("{}={}", package.name, package.version),
         "guest_init_sha256": sha256(init),
         "tools_sha256": hex::encode(closure.finalize()),

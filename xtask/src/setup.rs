@@ -13,10 +13,12 @@ const PACKAGES: &[(&str, &str)] = &[
     ("docker-registry", "tests of image pulls"),
     ("e2fsprogs", "file systems inside guests"),
     ("erofs-utils", "conformance of root file system images"),
+    ("lvm2", "the host tier"),
     ("qemu-system-x86", "running machines"),
     ("qemu-utils", "conformance of volume images"),
     ("seabios", "qboot, the firmware of microvm guests"),
     ("skopeo", "tests of image pulls"),
+    ("thin-provisioning-tools", "the host tier"),
     ("umoci", "tests of image imports"),
     ("xfsprogs", "file systems inside guests"),
 ];
@@ -24,7 +26,7 @@ const PACKAGES: &[(&str, &str)] = &[
 /// Installs missing packages and makes the guest assets.
 pub(crate) fn run() -> Result<()> {
     install_packages()?;
-    guest_image::build(&shell::assets_dir())
+    guest_image::build(&guest_boot::assets_dir())
 }
 
 fn install_packages() -> Result<()> {

@@ -21,21 +21,13 @@ pub(crate) fn target_dir() -> PathBuf {
     }
 }
 
-/// Returns the directory of the guest kernel, initramfs and firmware.
-pub(crate) fn assets_dir() -> PathBuf {
-    match std::env::var_os("HANGAR_ASSETS") {
-        Some(dir) => root().join(dir),
-        None => target_dir().join("assets"),
-    }
-}
-
 /// Returns a cargo command that runs in the workspace's root with the same toolchain as this process.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(root())
         .args(args)
-        .env("HANGAR_ASSETS", assets_dir());
+        .env("HANGAR_ASSETS", guest_boot::assets_dir());
     command
 }
 

@@ -18,8 +18,6 @@ mod network;
 mod qemu;
 #[path = "guest/suspend.rs"]
 mod suspend;
-#[path = "guest/sys.rs"]
-mod sys;
 
 /// Runs a test on one thread.
 fn run(test: impl Future<Output = ()>) {

@@ -196,7 +196,7 @@ fn hangar(dir: &Path) -> Command {
     let mut command = Command::new(shell::target_dir().join("release/hangar"));
     command
         .env("HANGAR_DATA", dir.join("node"))
-        .env("HANGAR_ASSETS", shell::assets_dir());
+        .env("HANGAR_ASSETS", guest_boot::assets_dir());
     command
 }
 

@@ -8,8 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Modules per order file. The first is loaded at every boot, the others when something asks for them.
-const GROUPS: &[(&str, &[&str])] = &[
+/// Names of order files, each with its modules; what those depend on comes by itself.
+pub(super) type Groups = &'static [(&'static str, &'static [&'static str])];
+
+/// Modules per order file of a guest. The first is loaded at every boot, the others when something asks for them.
+pub(super) const GROUPS: Groups = &[
     (
         "order",
         &[
@@ -38,8 +41,8 @@ pub(super) struct Modules {
     pub(super) orders: Vec<(&'static str, Vec<String>)>,
 }
 
-/// Reads the modules of [`GROUPS`] with all they depend on from an unpacked kernel package.
-pub(super) fn load(tree: &Path, release: &str) -> Result<Modules> {
+/// Reads the modules of `groups` with all they depend on from an unpacked kernel package.
+pub(super) fn load(tree: &Path, release: &str, groups: Groups) -> Result<Modules> {
     let dir = tree.join("lib/modules").join(release);
     let mut paths = BTreeMap::new();
     find(&dir.join("kernel"), &mut paths)?;
@@ -56,7 +59,7 @@ pub(super) fn load(tree: &Path, release: &str) -> Result<Modules> {
         ordered: Vec::new(),
     };
     let mut orders = Vec::new();
-    for (group, names) in GROUPS {
+    for (group, names) in groups {
         let before = loader.ordered.len();
         for name in *names {
             loader.add(name)?;

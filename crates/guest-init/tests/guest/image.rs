@@ -14,15 +14,7 @@ const APPLETS: &[&str] = &[
 
 /// Returns the directory of kernel, initramfs and firmware.
 pub(crate) fn assets() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let dir = match (
-        std::env::var_os("HANGAR_ASSETS"),
-        std::env::var_os("CARGO_TARGET_DIR"),
-    ) {
-        (Some(dir), _) => root.join(dir),
-        (None, Some(target)) => root.join(target).join("assets"),
-        (None, None) => root.join("target/assets"),
-    };
+    let dir = guest_boot::assets_dir();
     assert!(
         dir.join("manifest.json").exists(),
         "no guest assets in {}: run `cargo xtask setup`",

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use guest_init::proto::config::{GuestConfig, Rootfs};
@@ -10,10 +9,10 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
+use super::image;
 use super::machine::PATIENCE;
-use super::{image, sys};
 
 /// Machine types that guests run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,7 +191,10 @@ fn command(dir: &Path, spec: &Spec) -> Command {
         .arg(assets.join("vmlinux"))
         .arg("-initrd")
         .arg(assets.join("initramfs.cpio"));
-    let append = format!("console=ttyS0 quiet panic=-1 tsc_early_khz={}", tsc_khz());
+    let append = format!(
+        "console=ttyS0 quiet panic=-1 tsc_early_khz={}",
+        guest_boot::tsc_khz()
+    );
     command.args(["-append", &append]);
     command
         .arg("-serial")
@@ -237,18 +239,4 @@ fn command(dir: &Path, spec: &Spec) -> Command {
         .stdin(Stdio::null())
         .kill_on_drop(true);
     command
-}
-
-/// Measures the rate of the time stamp counter, which emulated machines see too: without it the kernel may
-/// hang while it looks for a clock.
-fn tsc_khz() -> u64 {
-    static KHZ: OnceLock<u64> = OnceLock::new();
-    *KHZ.get_or_init(measure_tsc_khz)
-}
-
-fn measure_tsc_khz() -> u64 {
-    let (start, first) = (Instant::now(), sys::time_stamp());
-    while start.elapsed() < Duration::from_millis(20) {}
-    let micros = u64::try_from(start.elapsed().as_micros()).unwrap();
-    (sys::time_stamp() - first) * 1000 / micros
 }

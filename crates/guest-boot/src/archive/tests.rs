@@ -1,17 +1,14 @@
 use super::*;
 use cpio::newc::Reader;
-use std::path::PathBuf;
 
 fn archive() -> Vec<u8> {
-    let modules = Modules {
-        files: BTreeMap::from([("a.ko".to_owned(), b"module".to_vec())]),
-        orders: vec![("order", vec!["a.ko".to_owned()])],
-    };
-    let tools = [HostFile {
-        path: PathBuf::from("/sbin/mke2fs"),
-        bytes: b"tool".to_vec(),
-    }];
-    build(b"init", &modules, &tools).unwrap()
+    let mut archive = Archive::default();
+    archive.program("/init", b"init");
+    archive.file("lib/modules/a.ko", b"module");
+    archive.program("/sbin/mke2fs", b"tool");
+    archive.link("sbin/mkfs.ext4", "mke2fs");
+    archive.system_directories();
+    archive.build().unwrap()
 }
 
 #[test]
@@ -36,8 +33,8 @@ fn every_directory_stands_before_what_is_in_it() {
     for name in [
         "init",
         "lib/modules/a.ko",
-        "lib/modules/order",
         "sbin/mke2fs",
+        "sbin/mkfs.ext4",
         "dev/console",
         "proc",
     ] {
