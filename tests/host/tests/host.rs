@@ -2,12 +2,33 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+#[path = "host/bytes.rs"]
+mod bytes;
+#[path = "host/grow.rs"]
+mod grow;
+#[path = "host/luks.rs"]
+mod luks;
 #[path = "host/lvm.rs"]
 mod lvm;
+#[path = "host/report.rs"]
+mod report;
+#[path = "host/snapshot.rs"]
+mod snapshot;
+#[path = "host/thin.rs"]
+mod thin;
 
 use std::{path::Path, process::ExitCode};
 
 fn main() -> ExitCode {
-    let cases = host_tests::cases![lvm::what_is_there_already_is_an_error_five];
+    let cases = host_tests::cases![
+        grow::a_mounted_file_system_grows_with_its_device,
+        luks::a_luks_device_grows_only_for_who_has_the_key,
+        lvm::a_volume_group_inside_a_volume_is_not_ours,
+        lvm::reports_are_json_with_sizes_in_bytes,
+        lvm::what_is_there_already_is_an_error_five,
+        snapshot::a_snapshot_that_overflows_is_lost_and_its_origin_is_not,
+        thin::a_full_pool_holds_writers_until_it_grows,
+        thin::the_difference_of_two_snapshots_is_what_was_written_between,
+    ];
     host_tests::main(cases, Path::new(env!("CARGO_TARGET_TMPDIR")))
 }
