@@ -51,18 +51,19 @@ fn try_serve(cases: &[Case]) -> Result<()> {
     for text in BufReader::new(port).lines() {
         let ToGuest::Run(run) = serde_json::from_str(&text?).context("understand the harness")?;
         let case = cases.iter().find(|case| case.name == run.case).copied();
-        let case = case.with_context(|| format!("no test is called {}", run.case))?;
+        let function = case.and_then(|case| case.part(run.part));
+        let function = function.with_context(|| format!("no test is called {}", run.case))?;
         let line = Arc::clone(&line);
         std::thread::Builder::new()
-            .name(case.name.to_owned())
-            .spawn(move || run_case(case, &run, &line))?;
+            .name(run.case.clone())
+            .spawn(move || run_case(function, &run, &line))?;
     }
     Ok(())
 }
 
-fn run_case(case: Case, run: &Run, line: &Line) {
+fn run_case(function: fn(&Guest), run: &Run, line: &Line) {
     let guest = Guest::new(run, Arc::clone(line));
-    let failure = match panic::catch_unwind(AssertUnwindSafe(|| (case.run)(&guest))) {
+    let failure = match panic::catch_unwind(AssertUnwindSafe(|| function(&guest))) {
         Ok(()) => None,
         Err(panic) => Some(message(&*panic)),
     };

@@ -8,8 +8,11 @@ mod guest;
 mod harness;
 mod image;
 mod machine;
+mod nbd;
+mod power_cut;
+mod volatile_disk;
 mod wire;
 
-pub use case::Case;
+pub use case::{Body, Case, End, PowerCut};
 pub use guest::{Guest, Ran};
 pub use harness::main;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::case::Part;
+
 /// The port's name.
 pub(crate) const PORT: &str = "tier.0";
 
@@ -19,8 +21,14 @@ pub(crate) struct Run {
     pub(crate) id: usize,
     /// The test's name.
     pub(crate) case: String,
-    /// The namespace number of the test's own NVMe disk.
-    pub(crate) nsid: usize,
+    /// Which of its functions.
+    pub(crate) part: Part,
+    /// Decides whatever the test leaves to chance.
+    pub(crate) seed: u64,
+    /// What was acknowledged before the power was cut.
+    pub(crate) acknowledged: Vec<String>,
+    /// The test's own disk, as the guest calls it.
+    pub(crate) disk: String,
 }
 
 /// From the guest.
@@ -36,6 +44,18 @@ pub(crate) enum FromGuest {
         failure: Option<String>,
         /// Every command it ran, with what it printed.
         transcript: String,
+    },
+    /// From here on the power may be cut.
+    Armed {
+        /// The test that says so.
+        id: usize,
+    },
+    /// Something is done for good.
+    Acknowledged {
+        /// The test that says so.
+        id: usize,
+        /// What, in the test's own words.
+        what: String,
     },
     /// Text that a test wants kept on the host.
     Record {

@@ -1,4 +1,4 @@
-//! Tests of what only a real kernel can show: device-mapper, LVM, file systems that grow.
+//! Tests of what only a real kernel can show: device-mapper, LVM, file systems that grow, power cuts below them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -6,21 +6,27 @@
 mod bytes;
 #[path = "host/grow.rs"]
 mod grow;
+#[path = "host/harness.rs"]
+mod harness;
 #[path = "host/luks.rs"]
 mod luks;
 #[path = "host/lvm.rs"]
 mod lvm;
+#[path = "host/metadata_cut.rs"]
+mod metadata_cut;
 #[path = "host/report.rs"]
 mod report;
 #[path = "host/snapshot.rs"]
 mod snapshot;
 #[path = "host/thin.rs"]
 mod thin;
+#[path = "host/writer_cut.rs"]
+mod writer_cut;
 
 use std::{path::Path, process::ExitCode};
 
 fn main() -> ExitCode {
-    let cases = host_tests::cases![
+    let mut cases = host_tests::cases![
         grow::a_mounted_file_system_grows_with_its_device,
         luks::a_luks_device_grows_only_for_who_has_the_key,
         lvm::a_volume_group_inside_a_volume_is_not_ours,
@@ -30,5 +36,7 @@ fn main() -> ExitCode {
         thin::a_full_pool_holds_writers_until_it_grows,
         thin::the_difference_of_two_snapshots_is_what_was_written_between,
     ];
+    cases.extend(harness::CASES);
+    cases.extend([writer_cut::CASE, writer_cut::LIAR, metadata_cut::CASE]);
     host_tests::main(cases, Path::new(env!("CARGO_TARGET_TMPDIR")))
 }

@@ -14,6 +14,7 @@ pub(super) const MODULES: Groups = &[(
     &[
         "virtio_mmio",
         "virtio_pci",
+        "virtio_blk",
         "virtio_console",
         "virtio_rng",
         "crc32c_intel",

@@ -9,6 +9,9 @@ use std::{
     sync::Mutex,
 };
 
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+
 use super::{Line, boot, say};
 use crate::{
     machine::lock,
@@ -19,6 +22,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Guest {
     number: usize,
+    seed: u64,
+    acknowledged: Vec<String>,
     disk: PathBuf,
     scratch: PathBuf,
     line: Line,
@@ -43,7 +48,9 @@ impl Guest {
         let scratch = PathBuf::from(format!("/tmp/{}", run.id));
         let guest = Self {
             number: run.id,
-            disk: PathBuf::from(format!("/dev/nvme0n{}", run.nsid)),
+            seed: run.seed,
+            acknowledged: run.acknowledged.clone(),
+            disk: PathBuf::from(&run.disk),
             scratch,
             line,
             transcript: Mutex::default(),
@@ -58,7 +65,7 @@ impl Guest {
         guest
     }
 
-    /// The test's own disk: 4 GiB, reads zero at first, shared with no other test.
+    /// The test's own disk: 4 GiB, reads zero at first, shared with no other test. NVMe; virtio in a power cut.
     #[must_use]
     pub fn disk(&self) -> &Path {
         &self.disk
@@ -137,6 +144,29 @@ impl Guest {
     pub fn note(&self, text: &str) {
         // Into memory: it cannot fail.
         let _ = writeln!(lock(&self.transcript), "{text}");
+    }
+
+    /// Chance, from the test's seed.
+    #[must_use]
+    pub fn rng(&self) -> ChaCha8Rng {
+        ChaCha8Rng::seed_from_u64(self.seed)
+    }
+
+    /// Allows the power to be cut from here on.
+    pub fn arm(&self) {
+        say(&self.line, &FromGuest::Armed { id: self.number });
+    }
+
+    /// Tells the harness that `what` is done for good: after a power cut it must be there.
+    pub fn acknowledge(&self, what: &str) {
+        let (id, what) = (self.number, what.to_owned());
+        say(&self.line, &FromGuest::Acknowledged { id, what });
+    }
+
+    /// What the workload acknowledged before the power was cut, in order.
+    #[must_use]
+    pub fn acknowledged(&self) -> &[String] {
+        &self.acknowledged
     }
 
     /// Hands `text` to whoever runs the tests, as an example of what the real tools print.
