@@ -3,7 +3,7 @@
 use crate::{GuestSet, setup, shell};
 use anyhow::Result;
 
-/// Runs the tier; `long` repeats the timing-sensitive tests more often.
+/// Runs the tier; `long` repeats the timing-sensitive tests more often, and cuts the power at many more places.
 pub(crate) fn run(set: GuestSet) -> Result<()> {
     setup::run()?;
     shell::must(&mut shell::cargo(&["build", "--bins"]))?;
@@ -17,6 +17,10 @@ pub(crate) fn run(set: GuestSet) -> Result<()> {
         "machine-runner",
         "--test",
         "guests",
+        "-p",
+        "host-tests",
+        "--test",
+        "host",
     ]);
     command.env(
         "HANGAR_GUEST_SET",
