@@ -363,6 +363,12 @@ impl Model {
         self.file_mut(inode).sync();
     }
 
+    /// Makes the pages that `len` bytes at `offset` lie in durable, and nothing else: what a write with FUA does to a disk.
+    /// The file must not have changed its length since the last sync.
+    pub fn sync_range(&mut self, inode: Inode, offset: u64, len: u64) {
+        self.file_mut(inode).sync_range(offset, len);
+    }
+
     /// Fails to make bytes durable, as a broken disk does: each changed page either reached the disk or never will, and
     /// a later [`sync_file`](Self::sync_file) says nothing of those that did not.
     pub fn fail_sync_file<R: Rng + ?Sized>(&mut self, inode: Inode, rng: &mut R) {

@@ -253,6 +253,16 @@ impl CachedFile {
         self.lens.clear();
     }
 
+    pub(crate) fn sync_range(&mut self, offset: u64, len: u64) {
+        assert!(self.lens.is_empty(), "a length is never synced by a range");
+        let later = self.versions.split_off(&pages_touched(offset, len).end);
+        let within = self.versions.split_off(&pages_touched(offset, len).start);
+        self.versions.extend(later);
+        for (number, mut versions) in within {
+            self.durable.put_page(number, versions.pop().flatten());
+        }
+    }
+
     /// A sync that failed: some pages reached the disk, the others never will, and the kernel forgets which.
     pub(crate) fn fail_sync<R: Rng + ?Sized>(&mut self, rng: &mut R) {
         for (number, mut versions) in std::mem::take(&mut self.versions) {

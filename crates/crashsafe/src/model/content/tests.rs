@@ -262,3 +262,15 @@ fn what_a_failed_sync_dropped_is_still_seen_and_no_later_sync_saves_it() {
     file.sync();
     assert!(file.crash(&NOTHING, &mut rng(0)).to_vec() == [3; 64 * 4096]);
 }
+
+#[test]
+fn a_synced_range_stays_and_its_neighbours_may_go() {
+    let mut file = synced(&[1; 4 * 4096]);
+    file.write_at(&[2; 4 * 4096], 0);
+    file.sync_range(4096 + 100, 4096);
+    let left = file.crash(&NOTHING, &mut rng(1)).to_vec();
+    assert_eq!(left[..4096], [1; 4096]);
+    assert_eq!(left[4096..3 * 4096], [2; 2 * 4096]);
+    assert_eq!(left[3 * 4096..], [1; 4096]);
+    assert_eq!(file.seen().to_vec(), [2; 4 * 4096]);
+}
