@@ -4,7 +4,9 @@ use std::fs::{DirBuilder, File};
 use std::io::{Error, ErrorKind, Result};
 use std::ops::Range;
 use std::os::fd::{AsRawFd as _, RawFd};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
+};
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, seek};
@@ -190,7 +192,12 @@ impl DiskFile for RealFile {
     }
 
     fn len(&self) -> Result<u64> {
-        Ok(self.file.metadata()?.len())
+        let metadata = self.file.metadata()?;
+        if metadata.file_type().is_block_device() {
+            // Its inode has no length; its end has.
+            return Ok(seek(&self.file, SeekFrom::End(0))?);
+        }
+        Ok(metadata.len())
     }
 
     fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>> {
@@ -198,6 +205,11 @@ impl DiskFile for RealFile {
         let start = match seek(&self.file, SeekFrom::Data(offset)) {
             Ok(start) => start,
             Err(Errno::NXIO) => return Ok(None),
+            // A block device knows no holes.
+            Err(Errno::INVAL) if self.file.metadata()?.file_type().is_block_device() => {
+                let len = self.len()?;
+                return Ok((offset < len).then_some(offset..len));
+            }
             Err(errno) => return Err(errno.into()),
         };
         let end = match seek(&self.file, SeekFrom::Hole(start)) {
