@@ -307,6 +307,7 @@ impl Runner {
             path: attachment.device.path.clone(),
             passphrase: attachment.device.passphrase.clone(),
             direct: takes_direct(&attachment.device.path),
+            block_device: is_block_device(&attachment.device.path),
             size_bytes: attachment.size_bytes,
         };
         VmSpec {
@@ -348,6 +349,11 @@ fn remove(path: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+fn is_block_device(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    std::fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device())
 }
 
 /// Whether the file system takes `O_DIRECT` for this file.

@@ -91,6 +91,9 @@ pub struct VolumeDisk {
     pub passphrase: Option<String>,
     /// Whether the file system takes `O_DIRECT`.
     pub direct: bool,
+    /// Whether it is a block device, which QEMU drives otherwise than a file.
+    #[serde(default)]
+    pub block_device: bool,
     /// Capacity that the guest is to see, in bytes.
     pub size_bytes: u64,
 }

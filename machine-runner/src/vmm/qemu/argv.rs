@@ -178,7 +178,8 @@ fn scratch(node: &str, file: &str) -> Value {
 fn volume_disk(line: &mut Line, index: usize, volume: &VolumeDisk, secret: Option<&str>, io_uring: bool) {
     let (node, file_node) = (volume_node(index), volume_file_node(index));
     line.blockdev(&json!({
-        "driver": "file", "node-name": file_node, "filename": text(&volume.path), "discard": "unmap",
+        "driver": if volume.block_device { "host_device" } else { "file" },
+        "node-name": file_node, "filename": text(&volume.path), "discard": "unmap",
         "cache": {"direct": volume.direct, "no-flush": false},
         "aio": if io_uring { "io_uring" } else { "threads" },
     }));

@@ -25,6 +25,7 @@ fn spec() -> VmSpec {
             path: PathBuf::from("/p/vol, 1.img"),
             passphrase: Some("hunter2".to_owned()),
             direct: true,
+            block_device: false,
             size_bytes: 1 << 30,
         }],
         io_uring: true,
@@ -157,4 +158,16 @@ fn a_resumed_machine_differs_only_by_its_incoming_image() {
     let resumed = argv(&spec(), &[Some("x".to_owned())], Boot::Incoming);
     let extra: Vec<_> = resumed.iter().filter(|arg| !cold.contains(arg)).collect();
     assert_eq!(extra, ["-incoming", "unix:ram-in.sock", "-S"]);
+}
+
+#[test]
+fn a_logical_volume_is_a_host_device_uncached_on_io_uring_with_discards_through() {
+    let mut spec = spec();
+    let volume = &mut spec.volumes[0];
+    volume.path = PathBuf::from("/dev/mapper/vg0-v--vol_1");
+    (volume.passphrase, volume.block_device) = (None, true);
+    let line = golden(&argv(&spec, &[None], Boot::Cold));
+    let device = r#"{"aio":"io_uring","cache":{"direct":true,"no-flush":false},"discard":"unmap","driver":"host_device","filename":"/dev/mapper/vg0-v--vol_1","node-name":"v0-file"}"#;
+    assert!(line.contains(device), "{line}");
+    assert!(line.contains(r#""driver":"raw","file":"v0-file""#), "{line}");
 }
