@@ -18,6 +18,7 @@ pub mod host;
 pub mod keys;
 pub mod lifecycle;
 pub mod luks;
+pub mod lvm;
 pub mod metrics;
 pub mod ops;
 pub mod pool;

@@ -195,14 +195,17 @@ impl From<PoolError> for StepError {
             PoolError::NoSpace { .. } => Self::Refused(format!(
                 "{sentence}; free some space or delete volumes, then try again"
             )),
-            PoolError::Missing { .. } | PoolError::WrongSize { .. } | PoolError::Luks { .. } => {
-                Self::Broken(sentence)
-            }
+            PoolError::Unfit { .. } => Self::Refused(sentence),
+            PoolError::Missing { .. }
+            | PoolError::WrongSize { .. }
+            | PoolError::Luks { .. }
+            | PoolError::Foreign { .. }
+            | PoolError::Overflowed { .. } => Self::Broken(sentence),
             PoolError::Image { source, .. } => match source.remedy() {
                 objstore::Remedy::Retry => Self::Later(sentence),
                 _ => Self::Broken(sentence),
             },
-            PoolError::Io { .. } => Self::Later(sentence),
+            PoolError::Io { .. } | PoolError::Group { .. } | PoolError::Busy { .. } => Self::Later(sentence),
         }
     }
 }

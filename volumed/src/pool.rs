@@ -9,7 +9,9 @@ pub mod file;
 mod pressure;
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,7 @@ pub use capacity::Capacity;
 pub use pressure::{Fault, Gauge, Pressure, PressureRules, Reading, Verdict, judge};
 
 use crate::bulk::{ImageSink, ImageSource, Layout};
+use crate::lvm::group::GroupError;
 use crate::volume::{SnapshotId, VolumeId};
 
 /// The owner of a slice; also its name.
@@ -79,6 +82,8 @@ pub struct Capabilities {
     pub atomic_snapshot: bool,
     /// Encrypted layouts can be made.
     pub encryption: bool,
+    /// What changed between two captures can be told, so the newest one is kept for the next backup.
+    pub deltas: bool,
 }
 
 /// Room in a pool.
@@ -175,6 +180,55 @@ pub enum PoolError {
         #[source]
         source: crate::luks::LuksError,
     },
+    /// Something of that name is there and is not ours.
+    #[error("pool {pool}: {slice} is there and does not belong to volumed")]
+    Foreign {
+        /// Which pool.
+        pool: String,
+        /// The name.
+        slice: String,
+    },
+    /// Something else must end first.
+    #[error("pool {pool}: slice {slice} is busy: {by}")]
+    Busy {
+        /// Which pool.
+        pool: String,
+        /// Which slice.
+        slice: String,
+        /// What keeps it busy.
+        by: String,
+    },
+    /// A capture ran out of the room that it had for what changed meanwhile. The volume is as it was.
+    #[error(
+        "pool {pool}: capture {slice} ran out of room while its volume was written to; the volume is not affected"
+    )]
+    Overflowed {
+        /// Which pool.
+        pool: String,
+        /// Which slice.
+        slice: String,
+    },
+    /// The pool is not as configured, or does not take this.
+    #[error("pool {pool}: {why}")]
+    Unfit {
+        /// Which pool.
+        pool: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// LVM, device-mapper or dm-crypt.
+    #[error("pool {pool}: {doing} {slice}")]
+    Group {
+        /// Which pool.
+        pool: String,
+        /// Which slice.
+        slice: String,
+        /// What was being done.
+        doing: &'static str,
+        /// What they said.
+        #[source]
+        source: Box<GroupError>,
+    },
     /// The system below.
     #[error("pool {pool}: {doing} {slice}")]
     Io {
@@ -188,6 +242,15 @@ pub enum PoolError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// What a pool wants to be rid of, so that volumes keep the room they were promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shed {
+    /// Captures that only speed up the next backup.
+    Bases,
+    /// Captures that are being uploaded too.
+    Captures,
 }
 
 /// One pool. Every call is idempotent: after a crash the same call comes again.
@@ -284,4 +347,15 @@ pub trait Pool: Send + Sync + Debug {
 
     /// Opens the plaintext view of a slice that is being filled.
     async fn open_sink(&self, slice: &Slice) -> Result<Box<dyn ImageSink>, PoolError>;
+
+    /// Returns what may differ between two captures of one volume, in order, in bytes of the plaintext view; none when
+    /// that is not known for certain, and then everything must be read. Both captures are finished.
+    async fn changed(&self, _base: &Slice, _slice: &Slice) -> Option<Vec<Range<u64>>> {
+        None
+    }
+
+    /// Looks after itself: called every second or so. Returns what its caller must do for it.
+    async fn tend(&self, _now: Instant) -> Vec<Shed> {
+        Vec::new()
+    }
 }

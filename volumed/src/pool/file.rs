@@ -227,6 +227,7 @@ impl Pool for FilePool {
             reflink: self.reflink,
             atomic_snapshot: self.reflink,
             encryption: true,
+            deltas: false,
         }
     }
 

@@ -1,0 +1,286 @@
+//! One volume group: one command at a time, and after every change a fresh look.
+//!
+//! An exit code alone is not believed. LVM calls it a failure to extend to the size that is there, or to remove what is
+//! gone; and a command that was killed may have done its work. So a change names what should hold afterwards, the group is
+//! read again, and that reading decides. The exit code says why it does not hold.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::command::{CommandError, Commands, Invocation, Output, Program};
+use super::report::{self, LV_FIELDS, Lv, ReportError, VG_FIELDS, Vg};
+use super::status::{self, PoolStatus, SnapshotStatus, StatusError};
+use super::tags;
+
+/// Which devices LVM may look at. Never all: a guest's own physical volume inside one of our volumes is not ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// These.
+    Devices(Vec<PathBuf>),
+    /// Those of a devices file below `/etc/lvm/devices`.
+    File(String),
+}
+
+/// How a volume group is driven.
+#[derive(Clone, Debug)]
+pub struct GroupSettings {
+    /// Its name.
+    pub vg: String,
+    /// What LVM may look at.
+    pub scope: Scope,
+    /// Whether a udev daemon answers on this host.
+    pub udev: bool,
+    /// Where device nodes are: `/dev/mapper`.
+    pub mapper: PathBuf,
+}
+
+/// Why a volume group did not do it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GroupError {
+    /// A command.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// Its report.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// A status line.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+}
+
+/// The group at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The group itself.
+    pub vg: Vg,
+    /// Its logical volumes, hidden ones included.
+    pub lvs: Vec<Lv>,
+}
+
+impl Report {
+    /// Returns a volume that is not a part of another.
+    pub fn lv(&self, name: &str) -> Option<&Lv> {
+        self.lvs.iter().find(|lv| lv.name == name && !lv.hidden)
+    }
+
+    /// Returns the copy-on-write snapshots of a linear volume.
+    pub fn cow_snapshots<'a>(&'a self, origin: &'a str) -> impl Iterator<Item = &'a Lv> {
+        let of = move |lv: &&Lv| lv.is_cow_snapshot() && lv.origin.as_deref() == Some(origin);
+        self.lvs.iter().filter(of)
+    }
+}
+
+/// A volume group. Pools in one group share it.
+#[derive(Debug)]
+pub struct VolumeGroup {
+    settings: GroupSettings,
+    commands: Arc<dyn Commands>,
+    turn: Mutex<()>,
+}
+
+impl VolumeGroup {
+    /// Drives a group by `commands`.
+    pub fn new(settings: GroupSettings, commands: Arc<dyn Commands>) -> Self {
+        Self {
+            settings,
+            commands,
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// Returns its name.
+    pub fn name(&self) -> &str {
+        &self.settings.vg
+    }
+
+    /// Returns what runs its commands.
+    pub fn commands(&self) -> &Arc<dyn Commands> {
+        &self.commands
+    }
+
+    /// Returns where device nodes are.
+    pub fn mapper(&self) -> &Path {
+        &self.settings.mapper
+    }
+
+    /// Returns a volume as LVM's commands name it.
+    pub fn path(&self, lv: &str) -> String {
+        format!("{}/{lv}", self.settings.vg)
+    }
+
+    /// Returns device-mapper's name of a volume: dashes are doubled.
+    pub fn mapper_name(&self, lv: &str) -> String {
+        let double = |text: &str| text.replace('-', "--");
+        format!("{}-{}", double(&self.settings.vg), double(lv))
+    }
+
+    /// Returns the device node of an active volume.
+    pub fn device(&self, lv: &str) -> PathBuf {
+        self.settings.mapper.join(self.mapper_name(lv))
+    }
+
+    /// Returns a command of LVM with the options that every one gets.
+    pub fn lvm(&self, command: &str, args: &[&str]) -> Invocation {
+        let mut words = vec![command.to_owned(), "--config".to_owned(), self.config()];
+        match &self.settings.scope {
+            Scope::Devices(devices) => {
+                for device in devices {
+                    words.extend(["--devices".to_owned(), device.display().to_string()]);
+                }
+            }
+            Scope::File(name) => words.extend(["--devicesfile".to_owned(), name.clone()]),
+        }
+        words.extend(args.iter().map(|arg| (*arg).to_owned()));
+        Invocation::new(Program::Lvm, words)
+    }
+
+    fn config(&self) -> String {
+        let udev = if self.settings.udev {
+            ""
+        } else {
+            " udev_sync=0 udev_rules=0"
+        };
+        // Growing is ours to do, so dmeventd does not; each change leaves an archive file, so few are kept.
+        format!(
+            "global{{use_lvmpolld=0 wait_for_locks=1}} devices{{issue_discards=1 scan_lvs=0}} \
+             activation{{monitoring=0{udev}}} backup{{retain_min=10 retain_days=1}}"
+        )
+    }
+
+    /// Reads the group.
+    ///
+    /// # Errors
+    /// [`GroupError`]; also when there is no such group.
+    pub async fn report(&self) -> Result<Report, GroupError> {
+        let _turn = self.turn.lock().await;
+        self.read().await
+    }
+
+    async fn read(&self) -> Result<Report, GroupError> {
+        let form = ["--reportformat", "json", "--units", "b", "--nosuffix", "-o"];
+        let fields = format!("{LV_FIELDS},{VG_FIELDS}");
+        let lvs = [&["-a"], &form[..], &[&fields, self.name()]].concat();
+        let json = self.commands.succeed(&self.lvm("lvs", &lvs)).await?;
+        let lvs = report::lvs(&json)?;
+        let vg = match report::vg_of_lvs(&json)? {
+            Some(vg) => vg,
+            None => {
+                let vgs = [&form[..], &[VG_FIELDS, self.name()]].concat();
+                report::vg(&self.commands.succeed(&self.lvm("vgs", &vgs)).await?)?
+            }
+        };
+        Ok(Report { vg, lvs })
+    }
+
+    /// Changes the group by one command, and returns how it is then.
+    ///
+    /// * `holds`: says what is not as it should be, or nothing.
+    ///
+    /// # Errors
+    /// [`GroupError`] when `holds` does not, whatever the exit code was.
+    pub async fn change(
+        &self,
+        command: &str,
+        args: &[&str],
+        holds: impl Fn(&Report) -> Result<(), String> + Send,
+    ) -> Result<Report, GroupError> {
+        let turn = self.turn.lock().await;
+        let call = self.lvm(command, args);
+        let ran = self.commands.run(&call).await;
+        if matches!(ran, Err(CommandError::TimedOut { .. })) {
+            self.resume(&turn).await?;
+        }
+        let after = self.read().await?;
+        match holds(&after) {
+            Ok(()) => {
+                if let Some(why) = failure(&call, ran) {
+                    tracing::warn!(error = %why, "command of LVM complained, and what it was for is so");
+                }
+                Ok(after)
+            }
+            Err(missing) => Err(failure(&call, ran)
+                .unwrap_or_else(|| CommandError::NoEffect {
+                    line: call.line(),
+                    missing,
+                })
+                .into()),
+        }
+    }
+
+    /// Wakes volumes of ours, and pools, that a killed command left suspended: whoever uses them hangs.
+    ///
+    /// # Errors
+    /// [`GroupError`].
+    pub async fn resume_suspended(&self) -> Result<(), GroupError> {
+        let turn = self.turn.lock().await;
+        self.resume(&turn).await
+    }
+
+    async fn resume(&self, _turn: &MutexGuard<'_, ()>) -> Result<(), GroupError> {
+        for lv in self.read().await?.lvs {
+            let ours = lv.has_tag(tags::OURS) || lv.is_thin_pool();
+            if ours && lv.suspended {
+                tracing::warn!(lv = lv.name, "suspended volume resumed");
+                let call = Invocation::new(
+                    Program::Dmsetup,
+                    ["resume".to_owned(), self.mapper_name(&lv.name)],
+                );
+                self.commands.succeed(&call).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn status(&self, name: String) -> Result<String, CommandError> {
+        let call = Invocation::new(Program::Dmsetup, ["status".to_owned(), name]);
+        self.commands.succeed(&call).await
+    }
+
+    /// Reads the status of an active thin pool, without the group's lock.
+    ///
+    /// # Errors
+    /// [`GroupError`]; also when it is not active.
+    pub async fn pool_status(&self, pool: &str) -> Result<PoolStatus, GroupError> {
+        let line = match self.status(self.used_pool(pool)).await {
+            // LVM puts another device below it only when it has volumes.
+            Err(CommandError::Failed { .. }) => self.status(self.mapper_name(pool)).await?,
+            other => other?,
+        };
+        Ok(status::thin_pool(&line)?)
+    }
+
+    /// Returns device-mapper's name of a thin pool that has volumes.
+    fn used_pool(&self, pool: &str) -> String {
+        format!("{}-tpool", self.mapper_name(pool))
+    }
+
+    /// Reads the status of an active copy-on-write snapshot.
+    ///
+    /// # Errors
+    /// As [`pool_status`](Self::pool_status).
+    pub async fn snapshot_status(&self, lv: &str) -> Result<SnapshotStatus, GroupError> {
+        Ok(status::snapshot(&self.status(self.mapper_name(lv)).await?)?)
+    }
+
+    /// Sends a message to an active thin pool that has volumes.
+    ///
+    /// # Errors
+    /// [`GroupError::Command`].
+    pub async fn pool_message(&self, pool: &str, message: &str) -> Result<(), GroupError> {
+        let call = Invocation::new(Program::Dmsetup, ["message", &self.used_pool(pool), "0", message]);
+        self.commands.succeed(&call).await?;
+        Ok(())
+    }
+}
+
+/// Returns why a run is not a success.
+fn failure(call: &Invocation, ran: Result<Output, CommandError>) -> Option<CommandError> {
+    match ran {
+        Ok(output) if output.code == 0 => None,
+        Ok(output) => Some(output.failure(call)),
+        Err(error) => Some(error),
+    }
+}
