@@ -48,7 +48,7 @@ pub use names::{IdError, SnapshotRef};
 pub use range_reader::{RangeReader, RangeReaderError};
 pub use restore::{RestoreError, Restored, restore};
 pub use state::StateError;
-pub use upload::{BaseUse, UploadError, Uploaded, upload};
+pub use upload::{Base, BaseUse, UploadError, Uploaded, upload};
 pub use verify::{VerifyError, VerifyReport, verify, verify_sample};
 
 pub(crate) const BLOCK: Purpose = Purpose("backup_block");

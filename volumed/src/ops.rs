@@ -1,5 +1,6 @@
 //! The operations: each a list of idempotent steps over catalog, pool and object store.
 
+mod bases;
 mod capture;
 mod context;
 mod create;
@@ -8,6 +9,7 @@ mod expire;
 mod extend;
 mod fork;
 mod mount;
+mod reconcile;
 mod restore;
 mod snapshot;
 
@@ -17,11 +19,13 @@ use async_trait::async_trait;
 use operation::{Outcome, Record, StepSet, StepSpec, Undone};
 use tokio_util::sync::CancellationToken;
 
+pub use bases::shed;
 pub use context::{Context, KeyRing, Locks, Pools, Settings};
 pub use expire::EXPIRE;
+pub use reconcile::{Stray, lost, strays};
 
 use crate::catalog::Change;
-use crate::pool::{PoolError, SliceId};
+use crate::pool::PoolError;
 use crate::volume::{SnapshotId, VolumeId};
 
 pub use create::CREATE;
@@ -249,47 +253,4 @@ fn volume_subject(record: &Record) -> Result<VolumeId, StepError> {
 
 fn snapshot_subject(record: &Record) -> Result<SnapshotId, StepError> {
     SnapshotId::parse(&record.subject).map_err(|e| StepError::Broken(e.to_string()))
-}
-
-/// A slice that the catalog does not know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stray {
-    /// In which pool.
-    pub pool: String,
-    /// Its name there.
-    pub slice: String,
-}
-
-/// Returns the slices that no volume and no running snapshot owns. An unfinished slice of a running operation is owned.
-pub async fn strays(ctx: &Context) -> Vec<Stray> {
-    let known = ctx.catalog.transact(|tx| {
-        let volumes = tx.existing_volumes()?.into_iter().map(|v| SliceId::Volume(v.id));
-        let captures = tx
-            .snapshots()?
-            .into_iter()
-            .filter(|s| s.pool.is_some())
-            .map(|s| SliceId::Capture(s.id));
-        Ok(volumes.chain(captures).collect::<std::collections::BTreeSet<_>>())
-    });
-    let known = match known.await {
-        Ok(known) => known,
-        Err(error) => {
-            tracing::error!(error = %chain(&error), "strays not looked for");
-            return Vec::new();
-        }
-    };
-    let mut strays = Vec::new();
-    for pool in ctx.pools.all() {
-        match pool.list().await {
-            Ok(found) => {
-                let unknown = found.into_iter().filter(|f| !known.contains(&f.id));
-                strays.extend(unknown.map(|f| Stray {
-                    pool: pool.name().to_owned(),
-                    slice: f.id.name(),
-                }));
-            }
-            Err(error) => tracing::error!(pool = pool.name(), error = %chain(&error), "pool not listed"),
-        }
-    }
-    strays
 }

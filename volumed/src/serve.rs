@@ -98,6 +98,7 @@ pub async fn serve(ctx: daemon::Context, config: Config) -> Result<(), ServeErro
     let metrics = Metrics::new(registry.clone());
     let context = context(&config, disk, &registry).await?;
     report_strays(&context).await;
+    report_lost(&context).await;
     let (service, driver) = Service::new(context, probe()?, Backoff::default(), metrics);
 
     let remounter = daemon::spawn("remount", {
@@ -243,6 +244,17 @@ async fn report_strays(context: &Context) {
             pool = stray.pool,
             slice = stray.slice,
             "slice of no known volume or snapshot left alone"
+        );
+    }
+}
+
+/// Says which volumes have lost their slices, which nobody can use until these are back or a snapshot is restored.
+async fn report_lost(context: &Context) {
+    for lost in crate::ops::lost(context).await {
+        tracing::error!(
+            pool = lost.pool,
+            slice = lost.slice,
+            "slice of a known volume is not there"
         );
     }
 }

@@ -226,7 +226,7 @@ pub(super) fn snapshot(id: &str) -> SnapshotRef {
 /// Uploads `image` as snapshot `id` of [`VOLUME`].
 pub(super) async fn put(backups: &Backups, id: &str, image: &Memory, base: Option<&str>) -> Uploaded {
     let head = head_of(VOLUME, id, image.size_bytes);
-    upload(backups, head, image, base, &Progress::default())
+    upload(backups, head, image, base.map(Into::into), &Progress::default())
         .await
         .unwrap()
 }

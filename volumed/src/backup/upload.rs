@@ -1,8 +1,8 @@
 //! Uploading a snapshot.
 
+mod base;
 mod block_list;
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -10,11 +10,14 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use objstore::{PutError, Remedy};
 
+pub use base::Base;
+
+use base::BaseBlocks;
 use block_list::{Block, BlockList};
 
 use super::block::{Address, BLOCK_BYTES, BlockCipher};
 use super::fetch::{ManifestError, any_manifest};
-use super::manifest::{BlockRef, Decoded, Manifest, ManifestHead};
+use super::manifest::{Decoded, Manifest, ManifestHead};
 use super::names::{BlockName, IdError, SnapshotRef};
 use super::state::{self, StateError};
 use super::{BLOCK, Backups, Compression, MANIFEST, Progress};
@@ -132,6 +135,8 @@ pub struct Uploaded {
     pub uploaded_bytes: u64,
     /// Blocks that the base did not have.
     pub blocks_new: u64,
+    /// Blocks that were taken over from the base without reading them.
+    pub blocks_unread: u64,
     /// What became of the base.
     pub base: BaseUse,
 }
@@ -140,7 +145,8 @@ pub struct Uploaded {
 ///
 /// * `head`: the facts; `parent`, `stored_bytes`, `data_blocks` and `digest` are filled in here.
 /// * `source`: the snapshot's image, which must not change.
-/// * `base`: a snapshot of the same volume whose blocks are re-used where the content is the same.
+/// * `base`: a snapshot of the same volume whose blocks are re-used where the content is the same, and not even read
+///   where it is known that nothing changed.
 ///
 /// May be called again after an error or a crash with the same arguments: it continues, or finds that it was done. Until
 /// it has succeeded, or [`abandon`](super::abandon) was called, nothing of the volume is swept.
@@ -153,7 +159,7 @@ pub async fn upload(
     backups: &Backups,
     head: ManifestHead,
     source: &dyn ImageSource,
-    base: Option<&str>,
+    base: Option<Base<'_>>,
     progress: &Progress,
 ) -> Result<Uploaded, UploadError> {
     let snapshot = SnapshotRef::new(&head.volume_id, &head.snapshot_id)?;
@@ -173,8 +179,10 @@ pub async fn upload(
         source,
     })?;
     let base_snapshot = base
-        .map(|base| SnapshotRef::new(snapshot.volume_id(), base))
+        .as_ref()
+        .map(|base| SnapshotRef::new(snapshot.volume_id(), base.snapshot_id))
         .transpose()?;
+    let changed = base.and_then(|base| base.changed);
     let run = Run {
         backups,
         snapshot,
@@ -189,6 +197,7 @@ pub async fn upload(
             head,
             uploaded_bytes: 0,
             blocks_new: 0,
+            blocks_unread: 0,
             base: BaseUse::None,
         });
     }
@@ -201,7 +210,11 @@ pub async fn upload(
     .map_err(|source| run.state(source))?;
     // Only now: what a base names is safe from a sweep because this upload was open when the base was read.
     let (base, base_use) = run.read_base(base_snapshot).await?;
-    run.blocks_and_manifest(head, base, base_use).await
+    let parent = base.as_ref().map(|base| base.head.snapshot_id.clone());
+    let blocks = base.map(|base| BaseBlocks::new(&base, head.size_bytes, changed.as_deref()));
+    let head = ManifestHead { parent, ..head };
+    run.blocks_and_manifest(head, blocks.unwrap_or_default(), base_use)
+        .await
 }
 
 struct Run<'a> {
@@ -211,9 +224,6 @@ struct Run<'a> {
     progress: &'a Progress,
     keys: Arc<BackupKeys>,
 }
-
-/// The blocks of the base, by content.
-type Base = HashMap<Address, Arc<str>>;
 
 /// What the codec made of a block's bytes.
 enum Sealed {
@@ -287,23 +297,24 @@ impl Run<'_> {
     async fn blocks_and_manifest(
         &self,
         mut head: ManifestHead,
-        base: Option<Manifest>,
+        base: BaseBlocks,
         base_use: BaseUse,
     ) -> Result<Uploaded, UploadError> {
         self.progress.begin(head.size_bytes);
-        head.parent = base.as_ref().map(|base| base.head.snapshot_id.clone());
-        let base = Arc::new(base.as_ref().map_or_else(Base::new, index));
+        let base = Arc::new(base);
         let count = usize::try_from(head.size_bytes.div_ceil(BLOCK_BYTES as u64)).unwrap_or(usize::MAX);
         let mut work = stream::iter(0..count)
             .map(|number| {
                 let base = Arc::clone(&base);
-                async move { self.block(number, &base).await.map(|block| (number, block)) }
+                async move { self.block(number, &base).await.map(|done| (number, done)) }
             })
             .buffer_unordered(self.backups.concurrency.max(1));
 
         let mut list = BlockList::new(count, self.snapshot.snapshot_id());
+        let mut blocks_unread = 0;
         while let Some(done) = work.next().await {
-            let (number, block) = done?;
+            let (number, (block, read)) = done?;
+            blocks_unread += u64::from(!read);
             list.enter(number, block);
         }
         drop(work);
@@ -329,13 +340,19 @@ impl Run<'_> {
             head,
             uploaded_bytes,
             blocks_new: new.len() as u64,
+            blocks_unread,
             base: base_use,
         })
     }
 
-    async fn block(&self, number: usize, base: &Arc<Base>) -> Result<Block, UploadError> {
+    /// Deals with one block; returns too whether it was read.
+    async fn block(&self, number: usize, base: &Arc<BaseBlocks>) -> Result<(Block, bool), UploadError> {
         let offset = number as u64 * BLOCK_BYTES as u64;
         let len = (self.source.size_bytes() - offset).min(BLOCK_BYTES as u64);
+        if let Some(block) = base.unread(number) {
+            self.progress.advance(len);
+            return Ok((block, false));
+        }
         let read = self
             .source
             .read_content(offset, usize::try_from(len).unwrap_or(BLOCK_BYTES))
@@ -351,10 +368,10 @@ impl Run<'_> {
             Content::Data(plain) => self.data_block(plain, base).await?,
         };
         self.progress.advance(len);
-        Ok(block)
+        Ok((block, true))
     }
 
-    async fn data_block(&self, plain: Bytes, base: &Arc<Base>) -> Result<Block, UploadError> {
+    async fn data_block(&self, plain: Bytes, base: &Arc<BaseBlocks>) -> Result<Block, UploadError> {
         let (keys, base) = (Arc::clone(&self.keys), Arc::clone(base));
         let volume_id = self.snapshot.volume_id().to_owned();
         let compression = self.backups.compression;
@@ -425,20 +442,13 @@ impl Run<'_> {
     }
 }
 
-fn index(base: &Manifest) -> Base {
-    let writers: Vec<Arc<str>> = base
-        .writers
-        .iter()
-        .map(|writer| Arc::from(writer.as_str()))
-        .collect();
-    let data = base.blocks.iter().filter_map(|block| match block {
-        BlockRef::Undefined | BlockRef::Zero => None,
-        BlockRef::Data { address, writer } => Some((*address, Arc::clone(&writers[*writer as usize]))),
-    });
-    data.collect()
-}
-
-fn seal(keys: &BackupKeys, volume_id: &str, base: &Base, plain: Bytes, compression: Compression) -> Sealed {
+fn seal(
+    keys: &BackupKeys,
+    volume_id: &str,
+    base: &BaseBlocks,
+    plain: Bytes,
+    compression: Compression,
+) -> Sealed {
     if is_zero(&plain) {
         return Sealed::Zero;
     }
@@ -449,7 +459,7 @@ fn seal(keys: &BackupKeys, volume_id: &str, base: &Base, plain: Bytes, compressi
         plain = Bytes::from(filled);
     }
     let address = Address::of(keys, &plain);
-    if let Some(writer) = base.get(&address) {
+    if let Some(writer) = base.writer(&address) {
         return Sealed::Reused {
             address,
             writer: Arc::clone(writer),

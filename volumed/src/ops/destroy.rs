@@ -5,7 +5,7 @@
 
 use operation::{Outcome, Record, StepSpec};
 
-use super::{Context, Run, StepError, volume_subject};
+use super::{Context, Run, StepError, bases, volume_subject};
 use crate::catalog::Change;
 use crate::pool::SliceId;
 use crate::snapshot::SnapshotState;
@@ -113,6 +113,7 @@ pub(super) async fn remove(ctx: &Context, record: &Record) -> Result<Run, StepEr
     let id = volume_subject(record)?;
     let _held = ctx.locks.lock(&id).await;
     let volume = ctx.volume(&id).await?;
+    bases::drop_kept(ctx, &id, false).await?;
     ctx.pool(&volume.pool)?
         .delete(&SliceId::Volume(id.clone()))
         .await?;

@@ -3,7 +3,7 @@
 use operation::{Outcome, Record, StepSpec};
 
 use super::context::reference;
-use super::{Context, Run, StepError, snapshot_subject, stored};
+use super::{Context, Run, StepError, bases, snapshot_subject, stored};
 use crate::backup;
 use crate::catalog::Change;
 use crate::snapshot::SnapshotState;
@@ -15,6 +15,7 @@ pub(super) const STEPS: &[StepSpec] = &[StepSpec::pivot("unpublish")];
 pub(super) async fn unpublish(ctx: &Context, record: &Record) -> Result<Run, StepError> {
     let id = snapshot_subject(record)?;
     let snapshot = ctx.snapshot(&id).await?;
+    bases::drop_one(ctx, &snapshot).await?;
     let deleted = backup::delete_manifest(&ctx.backups(), &reference(&snapshot)?, ctx.clock.now()).await;
     if let Err(error) = deleted {
         // A deletion is never given up half-way: whatever is in the way, the manifest must not stay by chance.

@@ -1,4 +1,5 @@
-//! Snapshot: a local capture at one point in time, its backup in the object store, then the capture goes.
+//! Snapshot: a local capture at one point in time, its backup in the object store, then the capture goes, or stays until
+//! the next one where the pool can tell what changed between the two.
 //!
 //! The subject is the snapshot, not the volume: while an upload waits for a dead object store, the volume is extended,
 //! attached and deleted as ever. The capture has a slice of its own, so it outlives the volume.
@@ -8,12 +9,12 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::context::reference;
-use super::{Context, Run, StepError, capture as point_in_time, snapshot_subject, stored, unless};
-use crate::backup::{self, ManifestHead, Progress};
+use super::{Context, Run, StepError, bases, capture as point_in_time, snapshot_subject, stored, unless};
+use crate::backup::{self, Base, ManifestHead, Progress};
 use crate::catalog::Change;
 use crate::pool::{Slice, SliceId};
 use crate::snapshot::{Snapshot, SnapshotState};
-use crate::volume::{SnapshotId, Volume};
+use crate::volume::Volume;
 
 /// Name of the operation.
 pub const SNAPSHOT: &str = "snapshot";
@@ -104,17 +105,15 @@ fn head(snapshot: &Snapshot, volume: &Volume) -> ManifestHead {
 
 /// Returns the newest finished snapshot of the same volume, whose blocks need not be uploaded again. One that was found
 /// damaged is no base: its lost blocks would be named again.
-async fn base(ctx: &Context, snapshot: &Snapshot) -> Result<Option<SnapshotId>, StepError> {
+async fn base(ctx: &Context, snapshot: &Snapshot) -> Result<Option<Snapshot>, StepError> {
     let volume_id = snapshot.volume_id.clone();
     let earlier = ctx
         .catalog
         .transact(move |tx| Ok(tx.snapshots_of(&volume_id)?))
         .await?;
-    let newest = earlier
-        .into_iter()
-        .rev()
-        .find(|s| s.state == SnapshotState::Created && s.damage.is_none());
-    Ok(newest.map(|s| s.id))
+    let usable = |s: &Snapshot| s.state == SnapshotState::Created && s.damage.is_none();
+    let finished = earlier.into_iter().filter(usable);
+    Ok(finished.max_by_key(|s| s.created_at))
 }
 
 pub(super) async fn upload(
@@ -131,7 +130,14 @@ pub(super) async fn upload(
         .open_source(&ctx.capture_slice(&snapshot)?)
         .await?;
     let base = base(ctx, &snapshot).await?;
-    let base = base.as_ref().map(SnapshotId::as_str);
+    let changed = match &base {
+        Some(base) => bases::changed(ctx, base, &snapshot).await,
+        None => None,
+    };
+    let base = base.as_ref().map(|base| Base {
+        snapshot_id: base.id.as_str(),
+        changed,
+    });
     let (backups, head, progress) = (ctx.backups(), head(&snapshot, &volume), Progress::default());
     let uploading = async {
         match backup::upload(&backups, head, &*source, base, &progress).await {
@@ -149,7 +155,7 @@ pub(super) async fn upload(
         uploaded.uploaded_bytes
     );
     let event = ctx.event(snapshot.volume_id.as_str(), "snapshot", message);
-    let patch = json!({ "uploaded_bytes": uploaded.uploaded_bytes });
+    let patch = json!({ "uploaded_bytes": uploaded.uploaded_bytes, "blocks_unread": uploaded.blocks_unread });
     let change = Change::new(move |tx| {
         tx.edit_snapshot(&id, |s| {
             s.state = SnapshotState::Created;
@@ -179,11 +185,16 @@ pub(super) async fn unupload(ctx: &Context, record: &Record) -> Result<Change, S
 pub(super) async fn release(ctx: &Context, record: &Record) -> Result<Run, StepError> {
     let id = snapshot_subject(record)?;
     let snapshot = ctx.snapshot(&id).await?;
-    if let Some(pool) = &snapshot.pool {
-        ctx.pool(pool)?.delete(&SliceId::Capture(id.clone())).await?;
+    let volume = ctx.volume(&snapshot.volume_id).await?;
+    let deltas = match &snapshot.pool {
+        Some(pool) => ctx.pool(pool)?.capabilities().deltas,
+        None => false,
+    };
+    // Of a volume that is gone there is no next backup.
+    if deltas && volume.exists() && snapshot.state == SnapshotState::Created {
+        bases::drop_kept(ctx, &volume.id, true).await?;
+    } else {
+        bases::drop_one(ctx, &snapshot).await?;
     }
-    Ok(Outcome::changed(Change::new(move |tx| {
-        tx.edit_snapshot(&id, |s| s.pool = None)?;
-        Ok(())
-    })))
+    Ok(Outcome::done())
 }

@@ -107,7 +107,7 @@ async fn an_upload_that_did_not_end_holds_every_sweep_until_it_is_abandoned() {
         &backups_on(Arc::new(failing)),
         head,
         &image,
-        Some("vs_2"),
+        Some("vs_2".into()),
         &Progress::default(),
     )
     .await;
@@ -337,7 +337,7 @@ fn image_3() -> Memory {
 
 async fn upload_3(backups: &Backups, base: &str) -> Result<(), UploadError> {
     let head = head_of(VOLUME, "vs_3", 8 << 20);
-    upload(backups, head, &image_3(), Some(base), &Progress::default())
+    upload(backups, head, &image_3(), Some(base.into()), &Progress::default())
         .await
         .map(drop)
 }

@@ -161,15 +161,28 @@ async fn crash_and_retry(call: Call, fault: Fault, skip: u64) -> bool {
 
     store.inject(Injected::next(call, fault).after(skip));
     let head = || head_of(VOLUME, "vs_2", image.size_bytes());
-    let first = upload(&backups, head(), &image, Some("vs_1"), &Progress::default()).await;
+    let first = upload(
+        &backups,
+        head(),
+        &image,
+        Some("vs_1".into()),
+        &Progress::default(),
+    )
+    .await;
     store.heal();
     let struck = first.is_err();
     if let Err(error) = first {
         assert_eq!(error.remedy(), Remedy::Retry, "{error}");
     }
-    let retried = upload(&backups, head(), &image, Some("vs_1"), &Progress::default())
-        .await
-        .unwrap();
+    let retried = upload(
+        &backups,
+        head(),
+        &image,
+        Some("vs_1".into()),
+        &Progress::default(),
+    )
+    .await
+    .unwrap();
     assert_eq!(
         (retried.head.data_blocks, retried.head.parent.as_deref()),
         (3, Some("vs_1"))
@@ -228,4 +241,85 @@ async fn stored_bytes_are_the_same_after_a_resumed_upload() {
     let clean = put(&clean, "vs_1", &image, None).await;
     assert_eq!(resumed.uploaded_bytes, 0);
     assert_eq!(resumed.head, clean.head);
+}
+
+async fn put_changed(
+    backups: &Backups,
+    id: &str,
+    image: &Memory,
+    base: &str,
+    changed: Vec<std::ops::Range<u64>>,
+) -> Uploaded {
+    let head = head_of(VOLUME, id, ImageSource::size_bytes(image));
+    let base = Base {
+        snapshot_id: base,
+        changed: Some(changed),
+    };
+    upload(backups, head, image, Some(base), &Progress::default())
+        .await
+        .unwrap()
+}
+
+const MIB: u64 = 1 << 20;
+
+#[tokio::test]
+async fn what_did_not_change_is_not_read_and_restores_all_the_same() {
+    let (_, backups) = memory_backups();
+    let image = Memory::of_blocks(8);
+    for number in 0..6 {
+        image.set(number, small_block(number as u64 + 1));
+    }
+    image.set(6, vec![0; BLOCK_BYTES]);
+    image.set_undefined(7);
+    put(&backups, "vs_1", &image, None).await;
+    image.set(2, small_block(77));
+    // One byte of block 2, and the seam of blocks 4 and 5 without a byte of them.
+    let changed = vec![11 * MIB..11 * MIB + 1, 16 * MIB..16 * MIB];
+    let next = put_changed(&backups, "vs_2", &image, "vs_1", changed).await;
+    assert_eq!(
+        (next.blocks_unread, next.blocks_new, next.base),
+        (7, 1, BaseUse::Used)
+    );
+    // The same content read in full comes to the same manifest.
+    let full = put(&backups, "vs_3", &image, Some("vs_1")).await;
+    assert_eq!(
+        (full.blocks_unread, full.head.data_blocks),
+        (0, next.head.data_blocks)
+    );
+    assert!(
+        verify(&backups, &snapshot("vs_2"), &Progress::default())
+            .await
+            .unwrap()
+            .is_whole()
+    );
+}
+
+#[tokio::test]
+async fn the_end_of_a_volume_that_grew_is_read() {
+    let (_, backups) = memory_backups();
+    let image = Memory::of_blocks(2);
+    image.set(0, small_block(1));
+    image.set(1, small_block(2));
+    put(&backups, "vs_1", &image, None).await;
+    let grown = Memory::of_blocks(3);
+    for number in 0..3 {
+        grown.set(number, small_block(number as u64 + 1));
+    }
+    let next = put_changed(&backups, "vs_2", &grown, "vs_1", Vec::new()).await;
+    assert_eq!(
+        (next.blocks_unread, next.blocks_new, next.head.data_blocks),
+        (2, 1, 3)
+    );
+}
+
+#[tokio::test]
+async fn without_its_base_a_change_list_is_worth_nothing() {
+    let (_, backups) = memory_backups();
+    let image = Memory::of_blocks(2);
+    image.set(1, small_block(2));
+    let next = put_changed(&backups, "vs_2", &image, "vs_gone", Vec::new()).await;
+    assert_eq!(
+        (next.blocks_unread, next.blocks_new, next.base),
+        (0, 1, BaseUse::Missing)
+    );
 }
