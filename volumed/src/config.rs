@@ -1,12 +1,17 @@
 //! The configuration file.
 
+mod lvm;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use objstore::S3Config;
 use serde::{Deserialize, Serialize};
 
+pub use lvm::LvmConfig;
+
 use crate::ops::Settings;
+use crate::pool::PressureRules;
 use crate::pool::file::Allocation;
 use crate::scrub::ScrubSettings;
 use crate::volume::SizeGb;
@@ -56,7 +61,8 @@ pub struct PoolConfig {
     pub name: String,
     /// What it is made of.
     pub kind: PoolKind,
-    /// Its folder.
+    /// A file pool's folder.
+    #[serde(default)]
     pub path: PathBuf,
     /// Sparse or preallocated files.
     #[serde(default = "sparse")]
@@ -67,6 +73,26 @@ pub struct PoolConfig {
     /// How often the room may be promised; 1 promises nothing that is not there.
     #[serde(default = "no_overcommit")]
     pub overcommit_ratio: f64,
+    /// From how much of its room on it warns; 80 when absent.
+    #[serde(default)]
+    pub warn_percent: Option<u8>,
+    /// From how much of its room on it takes no new work; 90 when absent.
+    #[serde(default)]
+    pub refuse_percent: Option<u8>,
+    /// The logical volumes of a pool of them.
+    #[serde(default)]
+    pub lvm: Option<LvmConfig>,
+}
+
+impl PoolConfig {
+    /// Returns when it warns and refuses; none when the two make no sense.
+    pub fn pressure(&self) -> Option<PressureRules> {
+        let usual = PressureRules::default();
+        PressureRules::new(
+            self.warn_percent.unwrap_or(usual.warn_percent),
+            self.refuse_percent.unwrap_or(usual.refuse_percent),
+        )
+    }
 }
 
 /// What a pool is made of.
@@ -75,6 +101,10 @@ pub struct PoolConfig {
 pub enum PoolKind {
     /// A file a slice.
     File,
+    /// A thin logical volume a slice.
+    LvmThin,
+    /// A linear logical volume a slice.
+    LvmLinear,
 }
 
 /// Limits on requests.
@@ -193,6 +223,14 @@ pub enum CheckError {
         /// Which pool.
         name: String,
     },
+    /// A pool that lacks what its kind needs, or has what it cannot use.
+    #[error("pool {name}: {what}")]
+    Pool {
+        /// Which pool.
+        name: String,
+        /// What is wrong.
+        what: &'static str,
+    },
     /// A size limit of zero.
     #[error("limits.size_gb_max must be at least 1")]
     SizeMax,
@@ -238,6 +276,7 @@ impl Config {
             if !(0.1..=100.0).contains(&pool.overcommit_ratio) {
                 return Err(CheckError::Ratio { name: name.clone() });
             }
+            lvm::check(pool)?;
         }
         let s = &self.schedule;
         let intervals = [
@@ -275,6 +314,9 @@ impl Config {
             allocation: sparse(),
             reserve_bytes: default_reserve(),
             overcommit_ratio: no_overcommit(),
+            warn_percent: None,
+            refuse_percent: None,
+            lvm: None,
         }]
     }
 

@@ -6,6 +6,7 @@
 
 mod capacity;
 pub mod file;
+pub mod lvm;
 mod pressure;
 
 use std::fmt::Debug;

@@ -1,5 +1,7 @@
 //! `volumed serve`: everything put together.
 
+mod pools;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,13 +15,11 @@ use crate::api;
 use crate::bulk::{Bulk, Images, Workers};
 use crate::catalog::Catalog;
 use crate::command::SystemCommands;
-use crate::config::{CheckError, Config, PoolConfig, PoolKind};
+use crate::config::{CheckError, Config};
 use crate::host::linux::LinuxHost;
 use crate::keys::ClusterKey;
 use crate::metrics::Metrics;
 use crate::ops::{Context, KeyRing, Locks, Pools};
-use crate::pool::file::{FilePool, FilePoolConfig};
-use crate::pool::{Capacity, Pool};
 use crate::random::{OsRandom, Random};
 use crate::runner_client::{MachineRunner, SocketRunner};
 use crate::service::Service;
@@ -107,6 +107,7 @@ pub async fn serve(ctx: daemon::Context, config: Config) -> Result<(), ServeErro
     });
     let housekeeper = daemon::spawn("housekeeper", service.clone().sweep_until(ctx.shutdown.clone()));
     let scrubber = daemon::spawn("scrubber", service.clone().scrub_until(ctx.shutdown.clone()));
+    let tending = daemon::spawn("pools", pools::tend_until(service.clone(), ctx.shutdown.clone()));
     let stopped = ctx.shutdown.clone();
     let mut driving = daemon::spawn("operations", driver.run(async move { stopped.cancelled().await }));
     let mut serving = daemon::spawn("api", {
@@ -129,6 +130,7 @@ pub async fn serve(ctx: daemon::Context, config: Config) -> Result<(), ServeErro
     let _ = housekeeper.await;
     let _ = scrubber.await;
     remounter.abort();
+    let _ = tending.await;
     ended
 }
 
@@ -160,10 +162,13 @@ async fn context(
         }
     };
     let images = Images::new(Arc::clone(&disk), bulk, workers.clone());
-    let mut pools: Vec<Arc<dyn Pool>> = Vec::new();
-    for pool in config.pools_or_default() {
-        pools.push(open_pool(pool, &disk, &images, &workers, &random).await?);
-    }
+    let opener = pools::Opener {
+        disk: Arc::clone(&disk),
+        images,
+        workers: workers.clone(),
+        random: Arc::clone(&random),
+    };
+    let pools = opener.open_all(config.pools_or_default()).await?;
     let catalog = Catalog::open(&config.catalog(), CATALOG_QUEUE_LEN)?;
     let keys = KeyRing::new(
         cluster_key(&*disk, &config.cluster_key(), &*random)?,
@@ -196,34 +201,6 @@ async fn context(
 /// Says whether a udev daemon answers on this host.
 fn has_udev() -> bool {
     Path::new("/run/udev/control").exists()
-}
-
-async fn open_pool(
-    config: PoolConfig,
-    disk: &Arc<dyn Disk>,
-    images: &Images,
-    workers: &Workers,
-    random: &Arc<dyn Random>,
-) -> Result<Arc<dyn Pool>, ServeError> {
-    let capacity = Capacity {
-        reserve_bytes: config.reserve_bytes,
-        overcommit_ratio: config.overcommit_ratio,
-    };
-    match config.kind {
-        PoolKind::File => {
-            let file = FilePoolConfig {
-                name: config.name,
-                path: config.path,
-                allocation: config.allocation,
-                capacity,
-                pressure: crate::pool::PressureRules::default(),
-            };
-            let (disk, random) = (Arc::clone(disk), Arc::clone(random));
-            Ok(Arc::new(
-                FilePool::open(file, disk, images.clone(), workers.clone(), random).await?,
-            ))
-        }
-    }
 }
 
 /// Loads the cluster key, or makes one at the first start.

@@ -75,3 +75,94 @@ fn credentials_come_from_their_file() {
     };
     assert_eq!(config.store().unwrap().secret_access_key.as_deref(), Some("s"));
 }
+
+const THIN: &str = r#"
+[[pools]]
+name = "fast"
+kind = "lvm-thin"
+refuse_percent = 85
+[pools.lvm]
+vg = "vg0"
+devices = ["/dev/nvme0n1"]
+thin_pool = "pool"
+create = true
+"#;
+
+#[test]
+fn a_pool_of_logical_volumes_gets_the_documented_defaults() {
+    let config = parse(&format!("{MINIMAL}{THIN}"));
+    config.settings().unwrap();
+    let pool = &config.pools[0];
+    assert_eq!(pool.kind, PoolKind::LvmThin);
+    assert_eq!(
+        pool.pressure().map(|p| (p.warn_percent, p.refuse_percent)),
+        Some((80, 85))
+    );
+    let lvm = pool.lvm.as_ref().unwrap();
+    assert!(lvm.udev && lvm.encryption);
+    let crate::pool::lvm::LvmKind::Thin {
+        thin_pool,
+        create,
+        policy,
+    } = lvm.kind()
+    else {
+        panic!("a thin pool");
+    };
+    assert_eq!(thin_pool, "pool");
+    assert_eq!(
+        create.map(|new| (new.data_bytes >> 30, new.metadata_bytes >> 30, new.chunk_bytes)),
+        Some((16, 1, 65536))
+    );
+    assert_eq!((policy.data_percent, policy.headroom_bytes >> 30), (70, 4));
+}
+
+#[test]
+fn a_pool_that_lacks_what_its_kind_needs_is_named_with_what_is_wrong() {
+    for (from, to, expected) in [
+        ("vg = \"vg0\"", "vg = \"-y\"", "lvm.vg"),
+        ("devices = [\"/dev/nvme0n1\"]", "", "lvm.devices"),
+        (
+            "devices = [\"/dev/nvme0n1\"]",
+            "devices = [\"nvme0n1\"]",
+            "absolute",
+        ),
+        ("thin_pool = \"pool\"", "", "lvm.thin_pool"),
+        ("lvm-thin", "lvm-linear", "lvm.thin_pool"),
+        ("lvm-thin", "file", "no lvm table"),
+        (
+            "kind = \"lvm-thin\"",
+            "kind = \"lvm-thin\"\npath = \"/pool\"",
+            "has no path",
+        ),
+        ("refuse_percent = 85", "refuse_percent = 70", "warn_percent"),
+        ("create = true", "chunk_bytes = 1000", "lvm.chunk_bytes"),
+        ("create = true", "grow_percent = 100", "lvm.grow_percent"),
+        ("create = true", "metadata_bytes = 1", "lvm.metadata_bytes"),
+        ("create = true", "snapshot_percent = 0", "lvm.snapshot_percent"),
+    ] {
+        let text = format!("{MINIMAL}{}", THIN.replace(from, to));
+        let error = parse(&text).settings().unwrap_err().to_string();
+        assert!(
+            error.starts_with("pool fast: ") && error.contains(expected),
+            "{to}: {error}"
+        );
+    }
+    let without = parse(&format!(
+        "{MINIMAL}[[pools]]\nname = \"a\"\nkind = \"lvm-linear\"\n"
+    ));
+    assert!(
+        without
+            .settings()
+            .unwrap_err()
+            .to_string()
+            .contains("[pools.lvm]")
+    );
+    let pathless = parse(&format!("{MINIMAL}[[pools]]\nname = \"a\"\nkind = \"file\"\n"));
+    assert!(
+        pathless
+            .settings()
+            .unwrap_err()
+            .to_string()
+            .contains("needs a path")
+    );
+}

@@ -1,0 +1,110 @@
+//! The configured pools: opened at the start, looked after all the while.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crashsafe::Disk;
+use tokio_util::sync::CancellationToken;
+
+use super::ServeError;
+use crate::bulk::{Images, Workers};
+use crate::config::{LvmConfig, PoolConfig};
+use crate::lvm::command::{Program, SystemCommands};
+use crate::lvm::group::VolumeGroup;
+use crate::pool::file::{FilePool, FilePoolConfig};
+use crate::pool::lvm::{LvmPool, LvmPoolConfig};
+use crate::pool::{Capacity, Pool, PoolError, Shed};
+use crate::random::Random;
+use crate::service::Service;
+
+/// Time between two looks at a pool: less than its headroom lasts when it is filled at full speed.
+const TEND_EVERY: Duration = Duration::from_secs(1);
+
+/// What pools are opened with.
+#[derive(Debug)]
+pub(super) struct Opener {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) images: Images,
+    pub(super) workers: Workers,
+    pub(super) random: Arc<dyn Random>,
+}
+
+impl Opener {
+    /// Opens the pools in order. Those of one volume group share it.
+    pub(super) async fn open_all(&self, configs: Vec<PoolConfig>) -> Result<Vec<Arc<dyn Pool>>, ServeError> {
+        let mut groups: BTreeMap<String, Arc<VolumeGroup>> = BTreeMap::new();
+        let mut pools: Vec<Arc<dyn Pool>> = Vec::new();
+        for config in configs {
+            let pressure = config.pressure().unwrap_or_default();
+            let capacity = Capacity {
+                reserve_bytes: config.reserve_bytes,
+                overcommit_ratio: config.overcommit_ratio,
+            };
+            let Some(lvm) = config.lvm else {
+                let file = FilePoolConfig {
+                    name: config.name,
+                    path: config.path,
+                    allocation: config.allocation,
+                    capacity,
+                };
+                let (disk, random) = (Arc::clone(&self.disk), Arc::clone(&self.random));
+                let pool = FilePool::open(file, disk, self.images.clone(), self.workers.clone(), random);
+                pools.push(Arc::new(pool.await?));
+                continue;
+            };
+            let group = match groups.get(&lvm.vg) {
+                Some(group) => Arc::clone(group),
+                None => Arc::new(group(&config.name, &lvm)?),
+            };
+            groups.insert(lvm.vg.clone(), Arc::clone(&group));
+            let settings = LvmPoolConfig {
+                name: config.name,
+                kind: lvm.kind(),
+                encryption: lvm.encryption,
+                capacity,
+                pressure,
+            };
+            let (disk, images) = (Arc::clone(&self.disk), self.images.clone());
+            let pool = LvmPool::open(settings, group, disk, images, self.workers.clone());
+            pools.push(Arc::new(pool.await?));
+        }
+        Ok(pools)
+    }
+}
+
+/// Finds the programs, and says now which one is missing.
+fn group(pool: &str, lvm: &LvmConfig) -> Result<VolumeGroup, PoolError> {
+    let commands = SystemCommands::find(lvm.udev);
+    let mut needed = vec![Program::Lvm, Program::Dmsetup];
+    if lvm.encryption {
+        needed.push(Program::Cryptsetup);
+    }
+    if lvm.thin_pool.is_some() {
+        needed.push(Program::ThinDelta);
+    }
+    for program in needed {
+        commands.path(program).map_err(|source| PoolError::Unfit {
+            pool: pool.to_owned(),
+            why: source.to_string(),
+        })?;
+    }
+    Ok(VolumeGroup::new(lvm.group(), Arc::new(commands)))
+}
+
+/// Looks after the pools until `shutdown`.
+pub(super) async fn tend_until(service: Service, shutdown: CancellationToken) {
+    loop {
+        let context = service.context();
+        for pool in context.pools.all() {
+            let shed = pool.tend(tokio::time::Instant::now().into_std()).await;
+            if !shed.is_empty() {
+                crate::ops::shed(context, pool.name(), shed.contains(&Shed::Captures)).await;
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(TEND_EVERY) => {}
+        }
+    }
+}
