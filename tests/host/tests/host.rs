@@ -14,6 +14,10 @@ mod luks;
 mod lvm;
 #[path = "host/metadata_cut.rs"]
 mod metadata_cut;
+#[path = "host/operations.rs"]
+mod operations;
+#[path = "host/pool.rs"]
+mod pool;
 #[path = "host/report.rs"]
 mod report;
 #[path = "host/snapshot.rs"]
@@ -32,6 +36,16 @@ fn main() -> ExitCode {
         lvm::a_volume_group_inside_a_volume_is_not_ours,
         lvm::reports_are_json_with_sizes_in_bytes,
         lvm::what_is_there_already_is_an_error_five,
+        operations::every_operation_converges_after_a_kill,
+        pool::every_call_on_thin_slices_does_what_it_says_twice,
+        pool::every_call_on_encrypted_thin_slices_does_what_it_says_twice,
+        pool::every_call_on_encrypted_linear_slices_does_what_it_says_twice,
+        pool::every_call_on_linear_slices_does_what_it_says_twice,
+        pool::foreign_logical_volumes_stay_as_they_are_byte_for_byte,
+        pool::a_thin_pool_filled_at_full_speed_grows_and_never_runs_out_while_extents_are_free,
+        pool::changes_between_captures_are_told_to_the_chunk_and_not_across_a_lost_base,
+        pool::changes_are_not_told_across_a_repair_of_the_pool,
+        pool::an_overflow_fails_the_capture_and_the_volume_goes_on,
         snapshot::a_snapshot_that_overflows_is_lost_and_its_origin_is_not,
         thin::a_full_pool_holds_writers_until_it_grows,
         thin::the_difference_of_two_snapshots_is_what_was_written_between,

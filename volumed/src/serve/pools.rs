@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::ServeError;
 use crate::bulk::{Images, Workers};
 use crate::config::{LvmConfig, PoolConfig};
-use crate::lvm::command::{Program, SystemCommands};
+use crate::command::{Program, SystemCommands};
 use crate::lvm::group::VolumeGroup;
 use crate::pool::file::{FilePool, FilePoolConfig};
 use crate::pool::lvm::{LvmPool, LvmPoolConfig};
@@ -47,6 +47,7 @@ impl Opener {
                     path: config.path,
                     allocation: config.allocation,
                     capacity,
+                    pressure,
                 };
                 let (disk, random) = (Arc::clone(&self.disk), Arc::clone(&self.random));
                 let pool = FilePool::open(file, disk, self.images.clone(), self.workers.clone(), random);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{LvmPool, NewThinPool, header_bytes};
 use crate::bulk::Layout;
-use crate::lvm::command::{Invocation, METADATA_TIME_LIMIT, Program};
+use crate::command::{Invocation, METADATA_TIME_LIMIT, Program};
 use crate::lvm::group::{GroupError, Report};
 use crate::lvm::report::Lv;
 use crate::lvm::status::{Mode, PoolStatus};

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use crashsafe::{Disk as _, OpenOptions, RealDisk};
 use serde_json::json;
 
-use crate::lvm::command::{CommandError, Commands, Invocation, Output, Program};
+use crate::command::{CommandError, Commands, Invocation, Output, Program};
 
 pub(super) const EXTENT: u64 = 4 << 20;
 const CHUNK: u64 = 64 << 10;
