@@ -41,6 +41,20 @@ impl Group {
         Ok(Self { path })
     }
 
+    /// Keeps the group's memory below what is left now, so that a shortage is the group's own and ends with a kill in it.
+    ///
+    /// Of the whole guest's shortage the kernel makes no end as reliably: it evicts the pages of programs that run, reads
+    /// them again, and may go on like that for minutes, this process among the victims. Swap is not counted.
+    pub(crate) fn limit_memory(&self) {
+        let limited = fs::read_to_string("/proc/meminfo").and_then(|text| match memory_limit(&text) {
+            Some(bytes) => write(&self.path.join("memory.max"), &bytes.to_string()),
+            None => Err(io::Error::other("/proc/meminfo has no MemAvailable")),
+        });
+        if let Err(error) = limited {
+            crate::console::say(&format!("limit of memory of {}: {error}", self.path.display()));
+        }
+    }
+
     /// Opens the file that a process writes itself into to join.
     pub(crate) fn procs(&self) -> io::Result<OwnedFd> {
         Ok(File::options()
@@ -81,6 +95,21 @@ impl Group {
         // Something the command left behind may live on.
         let _ = fs::remove_dir(&self.path);
     }
+}
+
+/// Kept for the kernel and for this process when the workload takes all it can get, in KiB; at least, and as a share.
+const RESERVE_KIB_MIN: u64 = 4 * 1024;
+const RESERVE_SHARE: u64 = 64;
+
+/// Returns how many bytes a workload may have, from what the kernel says of its memory.
+fn memory_limit(meminfo: &str) -> Option<u64> {
+    let kib = |key: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    };
+    let (total, available) = (kib("MemTotal:")?, kib("MemAvailable:")?);
+    let reserve = RESERVE_KIB_MIN.max(total / RESERVE_SHARE);
+    Some(available.saturating_sub(reserve).max(available / 2) * 1024)
 }
 
 fn read_count(text: &str, key: &str) -> u64 {

@@ -241,6 +241,7 @@ fn start_workload(
     }
     let env = environment(config, identity);
     let group = Group::create(cgroup::WORKLOAD).map_err(doing("make the workload's cgroup"))?;
+    group.limit_memory();
     let program = Program {
         argv: &config.argv,
         env: &env,

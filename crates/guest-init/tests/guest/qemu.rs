@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use guest_init::proto::config::{GuestConfig, Rootfs};
 use serde_json::Value;
