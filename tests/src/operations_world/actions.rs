@@ -191,7 +191,8 @@ impl Game {
             .model
             .volumes
             .iter()
-            .filter(|(_, v)| v.device.is_some())
+            // Before its first content was looked at, nobody could tell a guest's write from a wrong copy.
+            .filter(|(_, v)| v.device.is_some() && v.base.is_none())
             .map(|(id, _)| id.clone())
             .collect();
         if held.is_empty() {

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::command::{CommandError, Commands, Invocation, Output, Program};
 use super::report::{self, LV_FIELDS, Lv, ReportError, VG_FIELDS, Vg};
 use super::status::{self, PoolStatus, SnapshotStatus, StatusError};
 use super::tags;
+use crate::command::{CommandError, Commands, Invocation, Output, Program};
 
 /// Which devices LVM may look at. Never all: a guest's own physical volume inside one of our volumes is not ours.
 #[derive(Clone, Debug, PartialEq, Eq)]

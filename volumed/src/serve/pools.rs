@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::ServeError;
 use crate::bulk::{Images, Workers};
-use crate::config::{LvmConfig, PoolConfig};
 use crate::command::{Program, SystemCommands};
+use crate::config::{LvmConfig, PoolConfig};
 use crate::lvm::group::VolumeGroup;
 use crate::pool::file::{FilePool, FilePoolConfig};
 use crate::pool::lvm::{LvmPool, LvmPoolConfig};

@@ -71,6 +71,7 @@ impl<'a> Host<'a> {
             random: Arc::new(OsRandom),
             workers: Workers::inline(),
             runner: None,
+            host: None,
             locks: Locks::default(),
             settings: Settings {
                 region: "loc".to_owned(),
@@ -78,8 +79,10 @@ impl<'a> Host<'a> {
                 size_max: SizeGb::new(500).unwrap(),
                 snapshot_interval: hours(24),
                 destroy_grace: hours(24),
+                clock_settle: Duration::ZERO,
                 gc_grace: hours(24),
                 gc_interval: hours(1),
+                scrub: volumed::scrub::ScrubSettings::default(),
                 sweep_interval: Duration::from_secs(30),
                 answer_within: Duration::from_secs(60),
             },

@@ -322,7 +322,7 @@ impl Commands for FakeLvm {
                 assert!(state.held, "only a metadata snapshot may be compared");
                 Ok(state.delta.clone())
             }
-            Program::Cryptsetup => panic!("no encryption here"),
+            other => panic!("no {} here", other.name()),
         };
         if fault == Some(Fault::After) {
             return Err(timed_out());
