@@ -274,6 +274,8 @@ pub(crate) fn a_thin_pool_filled_at_full_speed_grows_and_never_runs_out_while_ex
             .spawn()
             .expect("dd starts");
         let begun = tokio::time::Instant::now();
+        // As often as the daemon looks after its pools, and once more for the slow guest.
+        let mut looks = tokio::time::interval(Duration::from_millis(500));
         let mut shed = Vec::new();
         let code = loop {
             if let Some(code) = dd.try_wait().expect("dd can be asked") {
@@ -283,7 +285,7 @@ pub(crate) fn a_thin_pool_filled_at_full_speed_grows_and_never_runs_out_while_ex
             let status = guest.must("dmsetup status $vg-pool-tpool");
             assert!(!status.contains("out_of_data_space"), "{status}");
             assert!(begun.elapsed() < Duration::from_secs(300), "dd never ends");
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            looks.tick().await;
         };
         assert!(code.success());
         let reading = pool.reading().await.must();
