@@ -173,12 +173,15 @@ impl Crypt {
         self.run(&args, Some(both)).await
     }
 
-    /// Returns the names of all dm-crypt mappings of the host.
+    /// Returns the names of all mappings of the host, of whatever kind: a name of ours is one of ours.
+    ///
+    /// The kernel gives the list in one call. Asked for one kind only, dmsetup looks at each mapping in turn, and fails
+    /// when somebody takes one away meanwhile.
     ///
     /// # Errors
     /// [`CommandError`].
     pub async fn active(&self) -> Result<BTreeSet<String>, CommandError> {
-        let call = Invocation::new(Program::Dmsetup, ["ls", "--target", "crypt"]);
+        let call = Invocation::new(Program::Dmsetup, ["ls"]);
         let listed = self.commands.succeed(&call).await?;
         // `name<tab>(major:minor)`, or one sentence when there is none.
         let names = listed.lines().filter_map(|line| line.split_once('\t'));
