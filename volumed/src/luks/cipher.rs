@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use aes::Aes256;
-use aes::cipher::KeyInit;
-use xts_mode::{Xts128, get_tweak_default};
+use aes::cipher::{BlockCipherDecrypt as _, BlockCipherEncrypt as _, KeyInit as _};
+use aes::{Aes256, Block};
 
 use super::header::MASTER_KEY_BYTES;
 
@@ -12,13 +11,24 @@ use super::header::MASTER_KEY_BYTES;
 pub const SECTOR_BYTES: u64 = 512;
 
 const SECTOR_LEN: usize = 512;
+const BLOCK_LEN: usize = 16;
+/// Sectors whose blocks go through the processor's cipher together: it works on many at once, and one by one takes
+/// it ten times as long.
+const SECTORS_AT_ONCE: usize = 8;
 
 /// Encrypts and decrypts the payload of one LUKS file.
 ///
 /// It keeps sectors secret and does not notice changed ones: XTS has no authentication.
 pub struct Cipher {
-    xts: Xts128<Aes256>,
+    data: Aes256,
+    tweak: Aes256,
     payload_offset_bytes: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Direction {
+    Encrypt,
+    Decrypt,
 }
 
 impl Cipher {
@@ -32,7 +42,8 @@ impl Cipher {
             Aes256::new(&key.into())
         };
         Self {
-            xts: Xts128::new(cipher(data), cipher(tweak)),
+            data: cipher(data),
+            tweak: cipher(tweak),
             payload_offset_bytes,
         }
     }
@@ -50,13 +61,7 @@ impl Cipher {
     /// # Panics
     /// When `sectors` is no multiple of [`SECTOR_BYTES`] long.
     pub fn encrypt(&self, first_sector: u64, sectors: &mut [u8]) {
-        assert!(
-            sectors.len().is_multiple_of(SECTOR_LEN),
-            "{} bytes are no whole sectors",
-            sectors.len()
-        );
-        self.xts
-            .encrypt_area(sectors, SECTOR_LEN, u128::from(first_sector), get_tweak_default);
+        self.run(Direction::Encrypt, first_sector, sectors);
     }
 
     /// Decrypts whole sectors in place.
@@ -66,13 +71,52 @@ impl Cipher {
     /// # Panics
     /// When `sectors` is no multiple of [`SECTOR_BYTES`] long.
     pub fn decrypt(&self, first_sector: u64, sectors: &mut [u8]) {
+        self.run(Direction::Decrypt, first_sector, sectors);
+    }
+
+    fn run(&self, direction: Direction, first_sector: u64, sectors: &mut [u8]) {
         assert!(
             sectors.len().is_multiple_of(SECTOR_LEN),
             "{} bytes are no whole sectors",
             sectors.len()
         );
-        self.xts
-            .decrypt_area(sectors, SECTOR_LEN, u128::from(first_sector), get_tweak_default);
+        let mut sector = first_sector;
+        for batch in sectors.chunks_mut(SECTORS_AT_ONCE * SECTOR_LEN) {
+            let tweaks = self.tweaks(sector);
+            let (blocks, _) = Block::slice_as_chunks_mut(batch);
+            mask(blocks, &tweaks);
+            match direction {
+                Direction::Encrypt => self.data.encrypt_blocks(blocks),
+                Direction::Decrypt => self.data.decrypt_blocks(blocks),
+            }
+            mask(blocks, &tweaks);
+            sector += SECTORS_AT_ONCE as u64;
+        }
+    }
+
+    /// Returns the masks of all blocks of a batch (IEEE 1619, 5.1): of a sector's first block the encrypted sector
+    /// number, of each next one the one before times x in GF(2^128).
+    fn tweaks(&self, first_sector: u64) -> [u128; SECTORS_AT_ONCE * SECTOR_LEN / BLOCK_LEN] {
+        let mut firsts = [Block::default(); SECTORS_AT_ONCE];
+        for (first, sector) in firsts.iter_mut().zip(first_sector..) {
+            first.copy_from_slice(&u128::from(sector).to_le_bytes());
+        }
+        self.tweak.encrypt_blocks(&mut firsts);
+        let mut tweaks = [0; SECTORS_AT_ONCE * SECTOR_LEN / BLOCK_LEN];
+        for (of_sector, first) in tweaks.chunks_mut(SECTOR_LEN / BLOCK_LEN).zip(firsts) {
+            let mut tweak = u128::from_le_bytes(first.0);
+            for place in of_sector {
+                *place = tweak;
+                tweak = tweak << 1 ^ if tweak >> 127 == 1 { 0x87 } else { 0 };
+            }
+        }
+        tweaks
+    }
+}
+
+fn mask(blocks: &mut [Block], tweaks: &[u128]) {
+    for (block, tweak) in blocks.iter_mut().zip(tweaks) {
+        block.0 = (u128::from_le_bytes(block.0) ^ tweak).to_le_bytes();
     }
 }
 
