@@ -1,6 +1,6 @@
 //! A snapshot of a large volume costs the bucket what changed since the last one, and comes back byte for byte.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -28,13 +28,13 @@ async fn a_snapshot_of_one_gib_uploads_little_more_than_the_64_mib_that_changed(
         Some(Bulk::start().unwrap()),
         Workers::start(2).unwrap(),
     );
-    let volume = created(&client, json!({"name": "data"})).await.unwrap();
+    let volume = volumed.create(&client, &json!({"name": "data"})).await.unwrap();
     // Incompressible and nowhere zero, so that every byte of a block has to travel.
     let mut versions = [0; BLOCKS_LEN];
     write(&client, &images, &volume, (0..BLOCKS).map(|block| (block, 0)))
         .await
         .unwrap();
-    snapshot(&volumed, &client, &volume).await.unwrap();
+    volumed.snapshot(&client, &volume).await.unwrap();
     let full = volumed.stored_bytes().await.unwrap();
     assert!(
         full >= BLOCK * BLOCKS,
@@ -46,7 +46,7 @@ async fn a_snapshot_of_one_gib_uploads_little_more_than_the_64_mib_that_changed(
         .clone()
         .for_each(|(block, version)| versions[usize::try_from(block).unwrap()] = version);
     write(&client, &images, &volume, changed).await.unwrap();
-    let second = snapshot(&volumed, &client, &volume).await.unwrap();
+    let second = volumed.snapshot(&client, &volume).await.unwrap();
     let uploaded = volumed.stored_bytes().await.unwrap() - full;
     println!(
         "{uploaded} bytes for {} changed: {:.4}",
@@ -59,8 +59,8 @@ async fn a_snapshot_of_one_gib_uploads_little_more_than_the_64_mib_that_changed(
     );
     assert!(ratio(uploaded) <= 1.15, "{uploaded} bytes were uploaded");
 
-    let body = json!({"name": "back", "snapshot_id": second, "require_unique_zone": false});
-    let back = created(&client, body).await.unwrap();
+    let body = json!({"name": "back", "snapshot_id": second});
+    let back = volumed.create(&client, &body).await.unwrap();
     check(&client, &images, &back, &versions).await.unwrap();
 }
 
@@ -74,43 +74,6 @@ fn content(block: u64, version: u64) -> Bytes {
     let mut bytes = vec![0; usize::try_from(BLOCK).unwrap_or(usize::MAX)];
     ChaCha8Rng::seed_from_u64(block << 8 | version).fill_bytes(&mut bytes);
     bytes.into()
-}
-
-async fn created(client: &Client, mut body: Value) -> Result<String> {
-    body["app"] = "shop".into();
-    body["region"] = "local".into();
-    body["size_gb"] = 1.into();
-    let volume: Value = client.post("/v1/volumes", &body).await?;
-    let id = volume["id"].as_str().context("a volume's id")?.to_owned();
-    settled(client, &format!("/v1/volumes/{id}"), "state").await?;
-    Ok(id)
-}
-
-async fn snapshot(volumed: &Volumed, client: &Client, volume: &str) -> Result<String> {
-    let snapshot: Value = client
-        .post(&format!("/v1/volumes/{volume}/snapshots"), &json!({}))
-        .await?;
-    let id = snapshot["id"].as_str().context("a snapshot's id")?.to_owned();
-    volumed.rest(client).await?;
-    settled(client, &format!("/v1/snapshots/{id}"), "status").await?;
-    Ok(id)
-}
-
-/// Waits until the thing at `path` is `created`.
-async fn settled(client: &Client, path: &str, field: &str) -> Result<()> {
-    let mut ticks = tokio::time::interval(Duration::from_millis(50));
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(300);
-    loop {
-        ticks.tick().await;
-        let shown: Value = client.get(path).await?;
-        if shown[field] == "created" {
-            return Ok(());
-        }
-        ensure!(
-            tokio::time::Instant::now() < deadline,
-            "{path} does not settle: {shown}"
-        );
-    }
 }
 
 /// Attaches the volume as a machine would, and returns where its bytes are.

@@ -5,8 +5,6 @@
 
 use it::{image, node::Node, volumes};
 use serde_json::json;
-use std::process::Command;
-use tempfile::TempDir;
 
 const APP: &str = "/v1/apps/shop";
 const SLOTS: u64 = 16;
@@ -125,43 +123,9 @@ async fn snapshots_under_a_stamping_writer_hold_a_prefix_without_reflink() {
     story(&Node::start().unwrap(), false).await;
 }
 
-/// An XFS file system of its own under a node's data directory; unmounted when dropped.
-struct Mounted(std::path::PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // A mount that is gone already is as good.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn snapshots_under_a_stamping_writer_hold_a_prefix_with_reflink() {
-    assert!(
-        rustix::process::geteuid().is_root(),
-        "mounting an XFS image needs root"
-    );
-    let backing = tempfile::NamedTempFile::new_in("/tmp").unwrap();
-    backing.as_file().set_len(8 << 30).unwrap();
-    let made = Command::new("mkfs.xfs")
-        .args(["-q", "-m", "reflink=1"])
-        .arg(backing.path())
-        .status()
-        .unwrap();
-    assert!(
-        made.success(),
-        "mkfs.xfs is in Debian's xfsprogs; `cargo xtask setup` installs it"
-    );
-    let dir: TempDir = tempfile::Builder::new().prefix("hg").tempdir_in("/tmp").unwrap();
-    let mount = Command::new("mount")
-        .args(["-o", "loop"])
-        .arg(backing.path())
-        .arg(dir.path())
-        .status()
-        .unwrap();
-    assert!(mount.success(), "mount of an XFS image");
-    let _mounted = Mounted(dir.path().to_owned());
+    let (dir, _mounted) = it::xfs::mounted(8).unwrap();
     let node = Node::start_in(dir).unwrap();
     story(&node, true).await;
 }

@@ -5,3 +5,4 @@ pub mod node;
 pub mod operations_world;
 pub mod volumed;
 pub mod volumes;
+pub mod xfs;

@@ -6,7 +6,7 @@ use crashsafe::RealDisk;
 use daemon::unix_http::Client;
 use objstore::{Entry, ObjectStore, Purpose, S3Config, S3Store};
 use s3_endpoint::{Endpoint, EndpointConfig, Listener};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
     fs::File,
@@ -25,7 +25,21 @@ const BUCKET: &str = "hangar";
 pub struct Volumed {
     dir: TempDir,
     store: S3Store,
+    bucket: Bucket,
     shutdown: CancellationToken,
+}
+
+/// Where the bucket is, for another program that shall write to it.
+#[derive(Debug)]
+pub struct Bucket {
+    /// `http://…`, without the bucket's name.
+    pub url: String,
+    /// Its name.
+    pub name: &'static str,
+    /// Of a credential that may do everything.
+    pub access_key_id: String,
+    /// The same credential's secret.
+    pub secret_access_key: String,
 }
 
 /// A running volumed; dropping it kills it.
@@ -40,7 +54,14 @@ impl Volumed {
     /// # Errors
     /// When the endpoint cannot be opened.
     pub async fn new() -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("hg").tempdir_in("/tmp")?;
+        Self::new_in(tempfile::Builder::new().prefix("hg").tempdir_in("/tmp")?).await
+    }
+
+    /// Prepares `dir`, which may be a mount point, and serves the bucket in it.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub async fn new_in(dir: TempDir) -> Result<Self> {
         let endpoint = Endpoint::open(
             EndpointConfig::new(dir.path().join("s3"), BUCKET),
             Arc::new(RealDisk),
@@ -66,20 +87,43 @@ impl Volumed {
             dir = dir.path().display(),
         );
         crashsafe::write_atomic(&RealDisk, "it:config", &file, text.as_bytes(), 0o600)?;
+        let bucket = Bucket {
+            url,
+            name: BUCKET,
+            access_key_id: root.access_key_id,
+            secret_access_key: root.secret_access_key,
+        };
         let config = S3Config {
-            endpoint: Some(url),
+            endpoint: Some(bucket.url.clone()),
             region: "us-east-1".into(),
             bucket: BUCKET.into(),
             prefix: String::new(),
-            access_key_id: Some(root.access_key_id),
-            secret_access_key: Some(root.secret_access_key),
+            access_key_id: Some(bucket.access_key_id.clone()),
+            secret_access_key: Some(bucket.secret_access_key.clone()),
             session_token: None,
             path_style: Some(true),
             timeouts: objstore::Timeouts::default(),
             retries: objstore::Retries::default(),
         };
         let store = S3Store::connect(config, objstore::Metrics::unregistered()).await?;
-        Ok(Self { dir, store, shutdown })
+        Ok(Self {
+            dir,
+            store,
+            bucket,
+            shutdown,
+        })
+    }
+
+    /// Returns where the bucket is.
+    #[must_use]
+    pub fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    /// Returns a path below the data directory.
+    #[must_use]
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path().join(relative)
     }
 
     /// Starts the daemon and waits until it answers.
@@ -147,6 +191,35 @@ impl Volumed {
         }
     }
 
+    /// Creates a volume as `body` says, of app `shop` and 1 GiB unless it says otherwise, and waits until it can be used.
+    ///
+    /// # Errors
+    /// What volumed said, or five minutes without the state `created`.
+    pub async fn create(&self, client: &Client, body: &Value) -> Result<String> {
+        let mut whole = json!({"app": "shop", "region": "local", "size_gb": 1, "require_unique_zone": false});
+        let (all, more) = (
+            whole.as_object_mut().context("an object")?,
+            body.as_object().context("a body")?,
+        );
+        all.extend(more.clone());
+        let volume: Value = client.post("/v1/volumes", &whole).await?;
+        let id = volume["id"].as_str().context("a volume's id")?.to_owned();
+        settled(client, &format!("/v1/volumes/{id}"), "state").await?;
+        Ok(id)
+    }
+
+    /// Takes a snapshot and waits until it is in the bucket.
+    ///
+    /// # Errors
+    /// What volumed said, or five minutes without the status `created`.
+    pub async fn snapshot(&self, client: &Client, volume: &str) -> Result<String> {
+        let path = format!("/v1/volumes/{volume}/snapshots");
+        let snapshot: Value = client.post(&path, &json!({})).await?;
+        let id = snapshot["id"].as_str().context("a snapshot's id")?.to_owned();
+        settled(client, &format!("/v1/snapshots/{id}"), "status").await?;
+        Ok(id)
+    }
+
     /// Returns the names of all files in the pool, relative to it.
     ///
     /// # Errors
@@ -204,6 +277,23 @@ impl Volumed {
     }
 }
 
+/// Waits until the thing at `path` is `created`.
+async fn settled(client: &Client, path: &str, field: &str) -> Result<()> {
+    let mut ticks = tokio::time::interval(Duration::from_millis(10));
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(300);
+    loop {
+        ticks.tick().await;
+        let shown: Value = client.get(path).await?;
+        if shown[field] == "created" {
+            return Ok(());
+        }
+        ensure!(
+            tokio::time::Instant::now() < deadline,
+            "{path} does not settle: {shown}"
+        );
+    }
+}
+
 impl Drop for Volumed {
     fn drop(&mut self) {
         self.shutdown.cancel();
@@ -211,6 +301,12 @@ impl Drop for Volumed {
 }
 
 impl Running {
+    /// Returns its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it by SIGKILL and waits for its end.
     ///
     /// # Errors
