@@ -8,6 +8,7 @@
 
 mod machines;
 mod report;
+mod volumes;
 
 use clap::Parser;
 use report::Report;
@@ -16,11 +17,14 @@ use std::path::PathBuf;
 /// Measures one set.
 #[derive(Parser)]
 struct Cli {
-    /// The set: `machines`
+    /// The set: `machines` or `volumes`
     set: String,
     /// Fewer repetitions
     #[arg(long)]
     quick: bool,
+    /// Beside the programs that others use for the same job
+    #[arg(long)]
+    peers: bool,
     /// Where the results go, as JSON
     #[arg(long)]
     json: PathBuf,
@@ -32,7 +36,8 @@ fn main() -> anyhow::Result<()> {
     let mut report = Report::begin(&cli.set);
     match cli.set.as_str() {
         "machines" => runtime.block_on(machines::run(&mut report, cli.quick))?,
-        other => anyhow::bail!("no benchmark set is called `{other}`; there is: machines"),
+        "volumes" => runtime.block_on(volumes::run(&mut report, cli.quick, cli.peers))?,
+        other => anyhow::bail!("no benchmark set is called `{other}`; there are: machines, volumes"),
     }
     report.end(&cli.json)
 }

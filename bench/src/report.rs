@@ -18,12 +18,21 @@ pub(crate) struct Figure {
     pub(crate) floor: Option<f64>,
     /// `value / floor`.
     pub(crate) ratio: Option<f64>,
-    /// The other program, for a comparison.
-    pub(crate) peer: Option<String>,
+    /// The other program's, for a comparison; `ratio` is to its value then.
+    pub(crate) peer: Option<Peer>,
     /// What we aim at, in `unit`; at most.
     pub(crate) goal: Option<f64>,
     /// Whether the goal was met.
     pub(crate) pass: Option<bool>,
+}
+
+/// What another program reached in the same run.
+#[derive(Debug, Serialize)]
+pub(crate) struct Peer {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// Its value, in the figure's unit.
+    pub(crate) value: f64,
 }
 
 /// All figures of a run.
@@ -60,6 +69,48 @@ impl Report {
         });
     }
 
+    /// Adds a figure and what it is without us.
+    pub(crate) fn beside_floor(&mut self, name: &str, value: f64, unit: &'static str, floor: f64) {
+        self.figures.push(Figure {
+            name: name.to_owned(),
+            value,
+            unit,
+            floor: Some(floor),
+            ratio: Some(value / floor),
+            peer: None,
+            goal: None,
+            pass: None,
+        });
+    }
+
+    /// Adds a figure of which less is better, and another program's, which is the goal.
+    pub(crate) fn beside_peer(&mut self, name: &str, value: f64, unit: &'static str, peer: Peer) {
+        self.figures.push(Figure {
+            name: name.to_owned(),
+            value,
+            unit,
+            floor: None,
+            ratio: Some(value / peer.value),
+            goal: Some(peer.value),
+            pass: Some(value <= peer.value),
+            peer: Some(peer),
+        });
+    }
+
+    /// Adds a figure that nothing stands beside.
+    pub(crate) fn alone(&mut self, name: &str, value: f64, unit: &'static str) {
+        self.figures.push(Figure {
+            name: name.to_owned(),
+            value,
+            unit,
+            floor: None,
+            ratio: None,
+            peer: None,
+            goal: None,
+            pass: None,
+        });
+    }
+
     /// Adds how often something went wrong that never may.
     pub(crate) fn failures(&mut self, name: &str, count: u32) {
         self.figures.push(Figure {
@@ -85,12 +136,12 @@ impl Report {
     /// Prints the table, writes the JSON and the plots.
     pub(crate) fn end(self, json: &Path) -> Result<()> {
         println!(
-            "{:<52} {:>10} {:>10} {:>7} {:>8}  pass",
-            "figure (ms or count)", "value", "floor", "ratio", "goal"
+            "{:<76} {:>10} {:>5} {:>10} {:>7} {:>8}  pass",
+            "figure", "value", "unit", "floor", "ratio", "goal"
         );
         for figure in &self.figures {
             let number =
-                |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
+                |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
             let ratio = figure
                 .ratio
                 .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
@@ -101,8 +152,8 @@ impl Report {
                 number(figure.goal),
             );
             println!(
-                "{:<52} {value:>10} {floor:>10} {ratio:>7} {goal:>8}  {pass}",
-                figure.name
+                "{:<76} {value:>10} {:>5} {floor:>10} {ratio:>7} {goal:>8}  {pass}",
+                figure.name, figure.unit
             );
         }
         let machine = serde_json::json!({

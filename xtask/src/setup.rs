@@ -25,12 +25,13 @@ const PACKAGES: &[(&str, &str)] = &[
 
 /// Installs missing packages and makes the guest assets.
 pub(crate) fn run() -> Result<()> {
-    install_packages()?;
+    install(PACKAGES)?;
     guest_image::build(&guest_boot::assets_dir())
 }
 
-fn install_packages() -> Result<()> {
-    let missing: Vec<&str> = PACKAGES
+/// Installs those of `packages` that are missing.
+pub(crate) fn install(packages: &[(&'static str, &str)]) -> Result<()> {
+    let missing: Vec<&str> = packages
         .iter()
         .map(|(name, _)| *name)
         .filter(|name| !installed(name))

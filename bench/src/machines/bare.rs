@@ -3,6 +3,7 @@
 use super::Start;
 use anyhow::{Context, Result, bail};
 use guest_init::proto::{Event, GuestConfig, Incoming, Request, Session};
+use serde_json::{Value, json};
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
@@ -20,6 +21,16 @@ pub(super) struct Bare {
     program: PathBuf,
     args: Vec<String>,
     overlay_bytes: u64,
+    config: GuestConfig,
+}
+
+/// What of a machine's networks the bare guest has.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Networks {
+    /// A card to the world that nobody sets up.
+    Least,
+    /// Both cards, set up by guest-init as in a machine.
+    Both,
 }
 
 /// Ends the process when dropped.
@@ -34,8 +45,8 @@ impl Drop for Qemu {
 }
 
 impl Bare {
-    /// Takes the command line of the QEMU that runs in the machine directory `dir`, less its app network.
-    pub(super) fn of_running_machine(dir: &Path) -> Result<Self> {
+    /// Takes the command line of the QEMU that runs in the machine directory `dir`.
+    pub(super) fn of_running_machine(dir: &Path, networks: Networks) -> Result<Self> {
         let dir = fs::canonicalize(dir)?;
         let words = processes()?.find_map(|process| {
             let here = fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == dir);
@@ -53,17 +64,19 @@ impl Bare {
             let of_app_network = rest
                 .peek()
                 .is_some_and(|value| value.contains("id=app,") || value.contains("netdev=app"));
-            if word.starts_with('-') && of_app_network {
+            if networks == Networks::Least && word.starts_with('-') && of_app_network {
                 rest.next();
             } else {
                 args.push(word.clone());
             }
         }
         let overlay_bytes = fs::metadata(dir.join("overlay.img"))?.len();
+        let config = config((networks == Networks::Both).then(|| set_up(&args)).transpose()?)?;
         Ok(Self {
             program: PathBuf::from(&words[0]),
             args,
             overlay_bytes,
+            config,
         })
     }
 
@@ -81,7 +94,7 @@ impl Bare {
             .stderr(Stdio::null());
         let qemu = Qemu(command.spawn()?);
         let socket = dir.path().join("agent.sock");
-        let started = tokio::time::timeout(Duration::from_secs(60), until_started(&socket));
+        let started = tokio::time::timeout(Duration::from_secs(60), until_started(&socket, &self.config));
         started
             .await
             .context("the bare guest did not start within a minute")??;
@@ -108,7 +121,7 @@ fn processes() -> Result<impl Iterator<Item = PathBuf>> {
 }
 
 /// Plays the host's part on the agent port until the guest says that its workload runs.
-async fn until_started(socket: &Path) -> Result<()> {
+async fn until_started(socket: &Path, config: &GuestConfig) -> Result<()> {
     let mut ticks = tokio::time::interval(Duration::from_millis(2));
     let mut stream = loop {
         ticks.tick().await;
@@ -133,7 +146,7 @@ async fn until_started(socket: &Path) -> Result<()> {
         while let Some(incoming) = session.next()? {
             match incoming {
                 Incoming::Hello(_) => {
-                    session.request(&Request::Config(Box::new(config()?)))?;
+                    session.request(&Request::Config(Box::new(config.clone())))?;
                 }
                 Incoming::Event(numbered) if matches!(numbered.event, Event::Started { .. }) => return Ok(()),
                 Incoming::Event(numbered) if matches!(numbered.event, Event::Failed { .. }) => {
@@ -145,9 +158,27 @@ async fn until_started(socket: &Path) -> Result<()> {
     }
 }
 
-fn config() -> Result<GuestConfig> {
+fn config(network: Option<Value>) -> Result<GuestConfig> {
     let argv = ["/bin/sh", "-c", "while true; do sleep 1; done"];
-    Ok(serde_json::from_value(
-        serde_json::json!({"hostname": "bare", "machine_id": "bare", "argv": argv}),
-    )?)
+    let mut config = json!({"hostname": "bare", "machine_id": "bare", "argv": argv});
+    if let Some(network) = network {
+        config["network"] = network;
+    }
+    Ok(serde_json::from_value(config)?)
+}
+
+/// Describes both cards of the command line as machine-runner describes them to a guest.
+fn set_up(args: &[String]) -> Result<Value> {
+    let mac = |netdev: &str| {
+        let card = args
+            .iter()
+            .find(|word| word.contains(&format!("netdev={netdev},")));
+        let mac = card.and_then(|word| word.split_once("mac="));
+        mac.map(|(_, mac)| mac.to_owned())
+            .with_context(|| format!("the MAC address of {netdev}"))
+    };
+    Ok(json!({
+        "user_net": {"mac": mac("world")?},
+        "app_net": {"mac": mac("app")?, "address": "fdaa:0:1::2", "prefix": 48},
+    }))
 }
