@@ -336,3 +336,13 @@ async fn work_runs_on_named_threads_and_its_panic_reaches_the_caller_only() {
 fn this_kernel_has_a_ring_for_us() {
     Bulk::probe().unwrap();
 }
+
+#[tokio::test]
+async fn guests_go_before_codecs() {
+    let of_codecs = Workers::start(1)
+        .unwrap()
+        .run(|| rustix::process::getpriority_process(None).unwrap())
+        .await;
+    let ours = rustix::process::getpriority_process(None).unwrap();
+    assert!(of_codecs > ours || of_codecs == 19, "{of_codecs} beside {ours}");
+}

@@ -96,6 +96,7 @@ impl Bulk {
         let swept = Arc::clone(&closed);
         let body = move || match runtime() {
             Ok(runtime) => {
+                super::step_back();
                 // The starter waits for it below.
                 let _heard = started.send(Ok(()));
                 runtime.block_on(serve(queue, swept));

@@ -78,6 +78,7 @@ impl Workers {
 }
 
 fn run(works: &Mutex<mpsc::Receiver<Work>>) {
+    super::step_back();
     loop {
         // A statement of its own, so that the lock is not held while the work runs.
         let work = works.lock().unwrap_or_else(PoisonError::into_inner).recv();
