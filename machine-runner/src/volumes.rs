@@ -117,7 +117,7 @@ impl Volumes {
     /// Attaches a volume; the same machine again gets the same answer.
     ///
     /// # Errors
-    /// [`CallError`]; 409 when another machine has it, 404 when there is none.
+    /// [`CallError`]; 412 when another machine has it, 404 when there is none.
     pub async fn attach(&self, volume: &str, machine: &str) -> Result<Attachment, CallError> {
         self.client
             .post(

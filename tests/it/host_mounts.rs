@@ -102,7 +102,7 @@ async fn story(fstype: &str) {
             .post(&format!("{path}/attach"), &json!({"machine_id": "m1"}))
             .await,
     );
-    assert_eq!(status, 409);
+    assert_eq!(status, 412);
     assert!(sentence.contains("my data"), "{sentence}");
     let (status, sentence) = refused(client.delete(&format!("{path}/mount")).await);
     assert_eq!(status, 422, "{sentence}");

@@ -34,12 +34,12 @@ impl Refusal {
         Self::new(404, sentence)
     }
 
-    /// 409: something else is going on with it, or somebody else holds it.
+    /// 409: something else is going on with it at the moment; the same request may succeed later.
     pub fn conflict(sentence: impl Into<String>) -> Self {
         Self::new(409, sentence)
     }
 
-    /// 412: its state does not allow this.
+    /// 412: its state or holder does not allow this, and no waiting changes that.
     pub fn precondition(sentence: impl Into<String>) -> Self {
         Self::new(412, sentence)
     }

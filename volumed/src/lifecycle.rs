@@ -74,8 +74,8 @@ pub enum Plan {
 /// Decides.
 ///
 /// # Errors
-/// The [`Refusal`] to answer with. 404 for a volume that is gone, 409 for one that is busy or held by another machine,
-/// 412 for one whose state excludes the command, 422 for values that cannot be honoured.
+/// The [`Refusal`] to answer with. 404 for a volume that is gone, 409 for one that is busy, 412 for one whose state or
+/// holder excludes the command until somebody changes that, 422 for values that cannot be honoured.
 pub fn plan(volume: &Volume, command: &Command) -> Result<Plan, Refusal> {
     if volume.state == VolumeState::Destroyed {
         return Err(gone(volume));
@@ -192,7 +192,7 @@ fn recover(volume: &Volume) -> Result<Plan, Refusal> {
 fn attach(volume: &Volume, machine_id: &str) -> Result<Plan, Refusal> {
     match &volume.attached_machine_id {
         Some(holder) if holder == machine_id => Ok(Plan::Already),
-        Some(_) => Err(Refusal::conflict(held(volume).unwrap_or_default())),
+        Some(_) => Err(Refusal::precondition(held(volume).unwrap_or_default())),
         None => ready(volume, &[VolumeState::Created, VolumeState::Extending]).map(|()| Plan::Go),
     }
 }
@@ -217,7 +217,7 @@ fn mount(volume: &Volume, path: &Path) -> Result<Plan, Refusal> {
         return Ok(Plan::Already);
     }
     if let Some(held) = held(volume) {
-        return Err(Refusal::conflict(held));
+        return Err(Refusal::precondition(held));
     }
     if volume.fstype == FsType::Raw {
         return Err(Refusal::invalid(format!(
@@ -232,7 +232,7 @@ fn unmount(volume: &Volume) -> Result<Plan, Refusal> {
     match (&volume.host_path, &volume.attached_machine_id) {
         (Some(_), _) if volume.state == VolumeState::Created => Ok(Plan::Go),
         (Some(_), _) => Err(busy(volume)),
-        (None, Some(_)) => Err(Refusal::conflict(held(volume).unwrap_or_default())),
+        (None, Some(_)) => Err(Refusal::precondition(held(volume).unwrap_or_default())),
         (None, None) => Ok(Plan::Already),
     }
 }

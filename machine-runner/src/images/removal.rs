@@ -51,7 +51,8 @@ impl RemoveError {
         match self {
             Self::Name(_) => http::StatusCode::BAD_REQUEST,
             Self::Unknown { .. } => http::StatusCode::NOT_FOUND,
-            Self::InUse { .. } => http::StatusCode::CONFLICT,
+            // No conflict of two requests: trying again does not help.
+            Self::InUse { .. } => http::StatusCode::PRECONDITION_FAILED,
             Self::Io { .. } => http::StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

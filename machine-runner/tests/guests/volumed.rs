@@ -194,7 +194,7 @@ async fn attach(
     volumed.with(&id, |volume| {
         match &volume.holder {
             Some(holder) if *holder != machine => {
-                return Err(ApiError::conflict(format!(
+                return Err(ApiError::precondition_failed(format!(
                     "volume {id} is attached to machine {holder}"
                 )));
             }

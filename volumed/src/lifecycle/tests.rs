@@ -138,7 +138,7 @@ fn one_machine_holds_a_volume_and_may_ask_again() {
         machine_id: machine.into(),
     };
     assert_eq!(outcome(&held("m1"), &attach("m1")), Ok(Plan::Already));
-    assert_eq!(outcome(&held("m1"), &attach("m2")), Err(409));
+    assert_eq!(outcome(&held("m1"), &attach("m2")), Err(412));
     assert_eq!(outcome(&held("m1"), &Command::Destroy), Err(412));
     assert_eq!(outcome(&held("m1"), &Command::Open), Ok(Plan::Go));
     assert_eq!(outcome(&volume(VolumeState::Created), &Command::Open), Err(404));

@@ -71,7 +71,7 @@ impl Service {
     /// holder.
     ///
     /// # Errors
-    /// 409 when another machine has it or it is not ready, 412 when it is deleted, 503 while it is being copied.
+    /// 409 when it is not ready, 412 when another machine has it or it is deleted, 503 while it is being copied.
     pub async fn attach(&self, id: &VolumeId, machine_id: &str) -> Result<(Volume, Device), Refusal> {
         check_machine(machine_id)?;
         let _held = self.lock(id).await?;

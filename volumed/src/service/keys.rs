@@ -38,7 +38,7 @@ impl Service {
     /// Replaces the cluster key by an exported one. Returns the new key's id.
     ///
     /// # Errors
-    /// 422 for a text that is no key; 409 once the present key has sealed anything.
+    /// 422 for a text that is no key; 412 once the present key has sealed anything.
     pub async fn import_key(&self, text: &str, passphrase: Option<&str>) -> Result<String, Refusal> {
         let imported = ClusterKey::import_text(text, passphrase.filter(|p| !p.is_empty()));
         let imported = imported
@@ -59,7 +59,7 @@ impl Service {
             Ok(by_volume.or(sealed.map(|s| s.id.to_string())))
         });
         if let Some(user) = used.await.map_err(refusal)? {
-            return Err(Refusal::conflict(format!(
+            return Err(Refusal::precondition(format!(
                 "the present cluster key has sealed {user} and cannot be replaced; import into a node without volumes"
             )));
         }

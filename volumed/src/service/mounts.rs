@@ -33,7 +33,7 @@ impl Service {
             let others = tx.existing_volumes()?;
             if let Some(other) = others.iter().find(|v| v.host_path.as_ref() == Some(&path)) {
                 let sentence = format!("{} is where volume {} is mounted", path.display(), other.id);
-                return Err(Refusal::conflict(sentence).into());
+                return Err(Refusal::precondition(sentence).into());
             }
             let volume = tx
                 .volume(&subject)?

@@ -252,7 +252,7 @@ async fn generations_only_grow_and_stale_ones_are_refused() {
         .run(async |service| {
             let volume = service.create(request("data")).await.unwrap();
             let (first, _) = service.attach(&volume.id, "m1").await.unwrap();
-            assert_eq!(service.attach(&volume.id, "m2").await.unwrap_err().status, 409);
+            assert_eq!(service.attach(&volume.id, "m2").await.unwrap_err().status, 412);
             assert_eq!(
                 service.attach(&volume.id, "m1").await.unwrap().0.generation,
                 first.generation
@@ -329,7 +329,7 @@ async fn another_host_with_the_bucket_and_the_key_restores_everything() {
         assert_eq!(read(&service, &back, 5 << 20, 4096).await, vec![9; 4096]);
         // Now the key has sealed something here and stays.
         let other = crate::keys::ClusterKey::from_bytes([3; 32]).export_text(None, &crate::random::OsRandom);
-        assert_eq!(service.import_key(&other, None).await.unwrap_err().status, 409);
+        assert_eq!(service.import_key(&other, None).await.unwrap_err().status, 412);
     })
     .await;
     // And it is the key of the next start.

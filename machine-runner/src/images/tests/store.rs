@@ -131,7 +131,7 @@ async fn an_image_goes_with_its_last_name_unless_a_machine_uses_it() {
     for name in ["demo:2", &image.digest.to_string()] {
         let error = store.remove(name, &used).unwrap_err();
         assert!(matches!(error, RemoveError::InUse { .. }), "{error}");
-        assert_eq!(error.status(), StatusCode::CONFLICT);
+        assert_eq!(error.status(), StatusCode::PRECONDITION_FAILED);
     }
     assert!(image.rootfs.exists());
     let removed = store.remove("demo:2", &|_| false).unwrap();

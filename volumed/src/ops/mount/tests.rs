@@ -130,9 +130,9 @@ async fn a_volume_has_one_holder_be_it_the_host_or_a_machine() {
             let refused = service.mount(&volume.id, Path::new(path)).await.unwrap_err();
             refused.status
         };
-        assert_eq!(status(&volume, "/srv/elsewhere").await, 409);
-        assert_eq!(status(&other, PLACE).await, 409);
-        assert_eq!(service.attach(&volume.id, "m1").await.unwrap_err().status, 409);
+        assert_eq!(status(&volume, "/srv/elsewhere").await, 412);
+        assert_eq!(status(&other, PLACE).await, 412);
+        assert_eq!(service.attach(&volume.id, "m1").await.unwrap_err().status, 412);
         assert_eq!(service.attach(&other.id, HOLDER).await.unwrap_err().status, 422);
         let destroyed = service.destroy(&volume.id).await.unwrap_err();
         assert_eq!(destroyed.status, 412);
@@ -140,8 +140,8 @@ async fn a_volume_has_one_holder_be_it_the_host_or_a_machine() {
         // Again is no error.
         service.mount(&volume.id, place()).await.unwrap();
         service.attach(&other.id, "m1").await.unwrap();
-        assert_eq!(status(&other, "/srv/elsewhere").await, 409);
-        assert_eq!(service.unmount(&other.id).await.unwrap_err().status, 409);
+        assert_eq!(status(&other, "/srv/elsewhere").await, 412);
+        assert_eq!(service.unmount(&other.id).await.unwrap_err().status, 412);
         service.unmount(&volume.id).await.unwrap();
         service.unmount(&volume.id).await.unwrap();
         service.attach(&volume.id, "m2").await.unwrap();
