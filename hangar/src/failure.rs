@@ -125,12 +125,14 @@ pub enum Failure {
         within: Duration,
     },
     /// A machine ended up somewhere else.
-    #[error("machine {id} is {state} instead of started; `hangar machine logs {id}` may say why")]
+    #[error("{}", not_started(id, state, reason.as_deref()))]
     NotStarted {
         /// The machine.
         id: String,
         /// Its state.
         state: String,
+        /// What its newest exit says.
+        reason: Option<String>,
     },
     /// A command in a guest failed.
     #[error("Exit code: {code}")]
@@ -168,6 +170,18 @@ pub enum Failure {
     /// Our own output could not be written.
     #[error("write output: {0}")]
     Output(#[from] std::io::Error),
+}
+
+fn not_started(id: &str, state: &str, reason: Option<&str>) -> String {
+    match (reason, state) {
+        (None, _) => {
+            format!("machine {id} is {state} instead of started; `hangar machine logs {id}` may say why")
+        }
+        (Some(reason), "restarting") => format!(
+            "machine {id} did not start: {reason}; it is tried again for a while, `hangar machine stop {id}` ends that"
+        ),
+        (Some(reason), _) => format!("machine {id} did not start: {reason}"),
+    }
 }
 
 impl Failure {

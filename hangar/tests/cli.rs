@@ -1,6 +1,9 @@
 //! The program itself against an API that runs in the test: words, tables, JSON, exit codes.
 #![allow(clippy::unwrap_used)]
 
+#[path = "cli/scripted.rs"]
+mod scripted;
+
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// Window in which `on-failure` counts its tries, in milliseconds.
+/// Window in which `on-failure` counts its tries, in milliseconds; the pauses before them do not count as time, or they
+/// would grow until no window holds all tries, and a machine that cannot work would be started for ever.
 pub const WINDOW_MS: i64 = 5 * 60 * 1000;
 /// Tries of `on-failure` within [`WINDOW_MS`] when the configuration names none.
 pub const RETRIES_DEFAULT: u32 = 10;
@@ -43,6 +44,8 @@ pub struct Ended {
     pub success: bool,
     /// Whether a user asked for the end.
     pub requested: bool,
+    /// Whether another start would end the same way, whatever happens meanwhile.
+    pub lasting: bool,
     /// How long it ran, in milliseconds.
     pub ran_ms: i64,
     /// When it ended, in milliseconds of the same clock as `ran_ms` and the history.
@@ -63,7 +66,11 @@ pub enum Verdict {
 /// History of restarts of one machine version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
+    /// When each promised restart of the window was decided, less the pauses promised before.
     restarts_ms: VecDeque<i64>,
+    /// Sum of the pauses promised, in milliseconds.
+    #[serde(default)]
+    paused_ms: i64,
     streak: u32,
     /// Restarts since the machine was last started on request.
     pub count: u32,
@@ -72,7 +79,7 @@ pub struct History {
 impl History {
     /// Decides, and records the restart it promises.
     pub fn ended(&mut self, policy: Policy, ended: Ended) -> Verdict {
-        if ended.requested {
+        if ended.requested || ended.lasting {
             return Verdict::Stay;
         }
         let wanted = match policy.mode {
@@ -83,10 +90,11 @@ impl History {
         if !wanted {
             return Verdict::Stay;
         }
+        let at_ms = ended.at_ms.saturating_sub(self.paused_ms);
         while self
             .restarts_ms
             .front()
-            .is_some_and(|first| *first <= ended.at_ms - WINDOW_MS)
+            .is_some_and(|first| *first <= at_ms - WINDOW_MS)
         {
             self.restarts_ms.pop_front();
         }
@@ -102,7 +110,8 @@ impl History {
             .min(BACKOFF_MS_MAX);
         self.streak = self.streak.saturating_add(1);
         self.count = self.count.saturating_add(1);
-        self.restarts_ms.push_back(ended.at_ms);
+        self.restarts_ms.push_back(at_ms);
+        self.paused_ms = self.paused_ms.saturating_add(pause);
         // `always` is not limited, its history is: only the window's newest entries can matter.
         while self.restarts_ms.len() > 1024 {
             self.restarts_ms.pop_front();

@@ -30,6 +30,7 @@ pub mod create;
 mod ending;
 mod launch;
 mod naming;
+mod telling;
 mod usage;
 mod volume_calls;
 mod watch_shim;
@@ -249,6 +250,16 @@ impl Runner {
     #[must_use]
     pub fn shim(&self, id: &MachineId) -> ShimClient {
         ShimClient::new(&self.config.machine_dir(id))
+    }
+
+    /// Adds a line of the platform's to a machine's log, once its guest has gone.
+    fn say_in_log(&self, id: &MachineId, line: String) {
+        let dir = self.config.machine_dir(id);
+        let said = launch::make_machine_dir(&dir)
+            .and_then(|()| crate::shim::logs::say(&dir.join(crate::shim::logs::LOGS_DIR), line));
+        if let Err(error) = said {
+            tracing::warn!(machine_id = %id, %error, "a line was not added to a machine's log");
+        }
     }
 
     /// volumed, or the sentence that there is none.

@@ -34,6 +34,28 @@ fn the_exit_code_says_whether_to_try_again() {
 }
 
 #[test]
+fn a_machine_that_did_not_start_says_why_and_is_a_no() {
+    let not_started = |state: &str, reason: Option<&str>| Failure::NotStarted {
+        id: "m1".to_owned(),
+        state: state.to_owned(),
+        reason: reason.map(str::to_owned),
+    };
+    let failed = not_started("failed", Some("workload: /nosuch: not found"));
+    assert_eq!(failed.exit_code(), NO);
+    assert_eq!(
+        failed.to_string(),
+        "machine m1 did not start: workload: /nosuch: not found"
+    );
+    let again = not_started("restarting", Some("the guest said nothing")).to_string();
+    assert!(again.contains("tried again for a while"), "{again}");
+    assert!(
+        not_started("failed", None)
+            .to_string()
+            .contains("hangar machine logs m1")
+    );
+}
+
+#[test]
 fn the_nodes_sentence_and_its_request_id_reach_the_user() {
     assert_eq!(refused(422).to_string(), "create app: no (Request ID: R1)");
 }

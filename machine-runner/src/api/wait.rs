@@ -27,12 +27,14 @@ impl Wanted {
         if states.is_empty() {
             states.push("started".to_owned());
         }
-        const WORDS: [&str; 6] = [
+        // `restarting` is for those who want to say why a start failed while it is being tried again.
+        const WORDS: [&str; 7] = [
             "started",
             "stopped",
             "suspended",
             "destroyed",
             "failed",
+            "restarting",
             "settled",
         ];
         if let Some(unknown) = states.iter().find(|state| !WORDS.contains(&state.as_str())) {

@@ -10,6 +10,7 @@ fn failed_at(at_ms: i64) -> Ended {
     Ended {
         success: false,
         requested: false,
+        lasting: false,
         ran_ms: 10,
         at_ms,
     }
@@ -33,6 +34,7 @@ fn the_policy_table_holds() {
             Ended {
                 success,
                 requested,
+                lasting: false,
                 ran_ms: 5,
                 at_ms: 1_000_000,
             },
@@ -49,17 +51,46 @@ fn the_policy_table_holds() {
 fn on_failure_gives_up_after_its_tries_and_forgets_them_after_the_window() {
     let mut history = History::default();
     let three = policy(Mode::OnFailure, 3);
-    for at in [0, 1_000, 2_000] {
-        assert!(matches!(
-            history.ended(three, failed_at(at)),
-            Verdict::RestartAt(_)
-        ));
+    let mut now = 0;
+    for _ in 0..3 {
+        let Verdict::RestartAt(at) = history.ended(three, failed_at(now)) else {
+            panic!("gave up at {now}")
+        };
+        now = at + 10;
     }
-    assert_eq!(history.ended(three, failed_at(3_000)), Verdict::GaveUp);
+    assert_eq!(history.ended(three, failed_at(now)), Verdict::GaveUp);
     assert!(matches!(
-        history.ended(three, failed_at(WINDOW_MS + 3_000)),
+        history.ended(three, failed_at(now + WINDOW_MS)),
         Verdict::RestartAt(_)
     ));
+}
+
+#[test]
+fn a_machine_that_always_fails_at_once_is_given_up_although_its_pauses_grow() {
+    let (mut history, mut now, mut starts) = (History::default(), 0, 1);
+    let ten = policy(Mode::OnFailure, 10);
+    // A boot by emulation takes seconds.
+    while let Verdict::RestartAt(at) = history.ended(ten, failed_at(now + 8_000)) {
+        now = at;
+        starts += 1;
+        assert!(starts <= 11, "started {starts} times");
+    }
+    assert_eq!(starts, 11);
+}
+
+#[test]
+fn what_would_end_the_same_way_is_not_started_again() {
+    for mode in [Mode::OnFailure, Mode::Always] {
+        let ended = Ended {
+            lasting: true,
+            ..failed_at(0)
+        };
+        assert_eq!(
+            History::default().ended(policy(mode, 10), ended),
+            Verdict::Stay,
+            "{mode:?}"
+        );
+    }
 }
 
 #[test]
@@ -112,7 +143,7 @@ proptest! {
         let mut now = 0;
         for (success, ran_ms) in ends {
             now += ran_ms;
-            let verdict = history.ended(policy(Mode::Always, 0), Ended { success, requested: false, ran_ms, at_ms: now });
+            let verdict = history.ended(policy(Mode::Always, 0), Ended { success, requested: false, lasting: false, ran_ms, at_ms: now });
             prop_assert!(matches!(verdict, Verdict::RestartAt(_)));
         }
     }

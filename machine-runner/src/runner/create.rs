@@ -7,7 +7,7 @@ use daemon::ApiError;
 use http::StatusCode;
 use serde_json::Value;
 
-use super::launch::attached;
+use super::launch::{attached, mountable};
 use super::{Handle, Runner, UpdateArgs};
 use crate::catalog::{CatalogError, Change};
 use crate::guest::{ImageDefaults, StartFacts, guest_config};
@@ -228,6 +228,7 @@ impl Runner {
                 .run
                 .volumes
                 .insert(mount.volume.clone(), attached(&attachment));
+            mountable(&mount.volume, &attachment).map_err(unprocessable)?;
         }
         Ok(())
     }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::ApiError;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::actor::{Actor, Command, StopArgs};
 use super::launch::{LaunchError, Launched};
+use super::telling::{self, exit_event};
 use super::watch_shim::end_orphan;
 use crate::checks::Schedule;
 use crate::lifecycle::{State, Then};
@@ -74,6 +75,7 @@ impl Actor {
                     oom_killed: false,
                     requested_stop: false,
                     message: Some(words.join(": ")),
+                    lasting: error.is_lasting(),
                     exited_at: daemon::wall_clock::now(),
                 };
                 self.ended(report).await;
@@ -208,7 +210,7 @@ impl Actor {
             }
             (Some(Then::Rest), _) => (State::Stopped, false),
             (None, Verdict::Stay | Verdict::GaveUp) => {
-                let never_ran = matches!(exit.cause, ExitCause::VmmFailed | ExitCause::BootTimeout);
+                let never_ran = telling::never_ran(exit.cause);
                 (if never_ran { State::Failed } else { State::Stopped }, false)
             }
         };
@@ -216,11 +218,14 @@ impl Actor {
         let facts = exit_event(&exit, restarting, self.record.run.history.count);
         let mut events = vec![self.event("exit", "flyd", Some(facts))];
         if verdict == Verdict::GaveUp {
-            let sentence = "the machine failed too often within five minutes and was not started again";
-            events.push(self.event("restart_limit", "flyd", Some(json!({"error": sentence}))));
+            events.push(self.event("restart_limit", "flyd", Some(json!({"error": telling::GAVE_UP}))));
         }
         if state == State::Destroying && then != Some(Then::Destroy) {
             events.push(self.event("destroy", "flyd", Some(json!({"reason": "auto_destroy"}))));
+        }
+        let now_ms = daemon::wall_clock::now().as_millisecond();
+        if let Some(line) = telling::log_line(&exit, verdict, now_ms) {
+            self.runner.say_in_log(&self.record.id, line);
         }
         self.save_quietly(events).await;
         match state {
@@ -250,6 +255,7 @@ impl Actor {
             Ended {
                 success: exit.is_success(),
                 requested,
+                lasting: exit.lasting,
                 ran_ms,
                 at_ms,
             },
@@ -384,25 +390,7 @@ fn lost_report(message: &str) -> ExitReport {
         oom_killed: false,
         requested_stop: false,
         message: Some(message.to_owned()),
+        lasting: false,
         exited_at: daemon::wall_clock::now(),
     }
-}
-
-/// The facts of an exit as clients read them.
-fn exit_event(report: &ExitReport, restarting: bool, restart_count: u32) -> Value {
-    json!({
-        "exit_event": {
-            "exit_code": report.exit_code(),
-            "guest_exit_code": report.guest_exit_code.unwrap_or(0),
-            "guest_signal": report.guest_signal.unwrap_or(-1),
-            "signal": report.guest_signal.unwrap_or(-1),
-            "oom_killed": report.oom_killed,
-            "requested_stop": report.requested_stop,
-            "restarting": restarting,
-            "exited_at": report.exited_at,
-            "cause": report.cause,
-            "error": report.message,
-        },
-        "restart_count": restart_count,
-    })
 }

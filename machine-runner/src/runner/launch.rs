@@ -56,14 +56,14 @@ pub enum LaunchError {
         #[source]
         source: CallError,
     },
-    /// The volume cannot be used by this version.
-    #[error("volume {volume} has the {what} {found}, which this version cannot use")]
+    /// Guests cannot mount such a volume.
+    #[error(
+        "volume {volume} has the file system {found:?}, which machines cannot mount; use one of ext4 or xfs"
+    )]
     VolumeKind {
         /// Volume.
         volume: String,
-        /// Which property.
-        what: &'static str,
-        /// Its value.
+        /// Its file system.
         found: String,
     },
     /// The app network.
@@ -81,6 +81,19 @@ pub enum LaunchError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl LaunchError {
+    /// Whether another start ends the same way until someone changes the machine.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::ImageGone { .. } | Self::Guest(_) | Self::VolumeKind { .. } => true,
+            Self::NoVolumes | Self::Volume { .. } | Self::Network(_) | Self::Catalog(_) | Self::Io { .. } => {
+                false
+            }
+        }
+    }
 }
 
 fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> LaunchError {
@@ -154,11 +167,7 @@ impl Runner {
             .map(|(id, attachment)| (id.clone(), attached(attachment)))
             .collect();
         let dir = self.config.machine_dir(&record.id);
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&dir)
-            .map_err(io("make the directory"))?;
+        make_machine_dir(&dir).map_err(io("make the directory"))?;
         let (saved, discarded) = if resume {
             self.choose_ram(&record, &dir)
         } else {
@@ -268,19 +277,7 @@ impl Runner {
     ) -> Result<StartFacts, LaunchError> {
         let mut volumes = Vec::new();
         for (id, attachment) in attachments {
-            let fstype = match attachment.volume.fstype.as_deref() {
-                None | Some("" | "ext4") => FsType::Ext4,
-                Some("xfs") => FsType::Xfs,
-                Some(other) => {
-                    let (volume, found) = (id.clone(), other.to_owned());
-                    return Err(LaunchError::VolumeKind {
-                        volume,
-                        what: "file system",
-                        found,
-                    });
-                }
-            };
-            volumes.push((id.clone(), fstype, attachment.format_allowed));
+            volumes.push((id.clone(), mountable(id, attachment)?, attachment.format_allowed));
         }
         Ok(StartFacts {
             volumes,
@@ -334,6 +331,21 @@ impl Runner {
     }
 }
 
+/// The file system that a guest mounts, or makes where there is none yet.
+///
+/// # Errors
+/// [`LaunchError::VolumeKind`] for one that guests cannot mount, such as `raw`.
+pub(super) fn mountable(volume: &str, attachment: &Attachment) -> Result<FsType, LaunchError> {
+    match attachment.volume.fstype.as_deref() {
+        None | Some("" | "ext4") => Ok(FsType::Ext4),
+        Some("xfs") => Ok(FsType::Xfs),
+        Some(other) => Err(LaunchError::VolumeKind {
+            volume: volume.to_owned(),
+            found: other.to_owned(),
+        }),
+    }
+}
+
 /// What the record keeps of an attachment.
 pub(super) fn attached(attachment: &Attachment) -> AttachedVolume {
     AttachedVolume {
@@ -342,6 +354,11 @@ pub(super) fn attached(attachment: &Attachment) -> AttachedVolume {
         size_gb: attachment.volume.size_gb,
         encrypted: attachment.volume.encrypted,
     }
+}
+
+/// Makes a machine's directory, private, unless it is there.
+pub(super) fn make_machine_dir(dir: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {

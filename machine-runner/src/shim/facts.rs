@@ -162,6 +162,9 @@ pub struct ExitReport {
     pub requested_stop: bool,
     /// A sentence, where there is more to say.
     pub message: Option<String>,
+    /// Whether another start would end the same way.
+    #[serde(default)]
+    pub lasting: bool,
     /// When.
     pub exited_at: Timestamp,
 }

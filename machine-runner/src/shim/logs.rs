@@ -166,6 +166,18 @@ pub async fn drive(socket: PathBuf, dir: PathBuf) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Adds a line of the platform's to the log of a machine whose guest has gone.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn say(dir: &Path, message: String) -> std::io::Result<()> {
+    Writer::open(dir)?.append(&LogLine {
+        timestamp: daemon::wall_clock::now(),
+        stream: "runner".to_owned(),
+        message,
+    })
+}
+
 fn append_all(writer: &mut Writer, stream: &str, messages: Vec<String>) {
     for message in messages {
         let line = LogLine {

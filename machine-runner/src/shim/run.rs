@@ -262,6 +262,7 @@ impl Shim {
             oom_killed,
             requested_stop: end.requested_stop,
             message,
+            lasting: cause == ExitCause::NotStarted && guest_exit_code.is_some_and(is_lasting),
             exited_at: daemon::wall_clock::now(),
         }
     }
@@ -417,6 +418,12 @@ impl Shim {
             _ => Err(AgentError::WrongReply),
         }
     }
+}
+
+/// Whether a start that ended with this code, as a shell gives them, will end so again: the program is not in the image
+/// (127) or cannot be executed (126). Anything else may have been the moment's.
+fn is_lasting(code: i32) -> bool {
+    matches!(code, 126 | 127)
 }
 
 fn facts<'a>(status: &'a mut Status, serial: &str) -> &'a mut VolumeFacts {

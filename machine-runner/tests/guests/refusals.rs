@@ -74,6 +74,12 @@ fn bad_requests(machines: &str, own: &str) -> Vec<Row> {
             Some(image(json!({"mounts": [{"volume": "vol_free", "path": "/d"}]}))),
             412,
         ),
+        (
+            &post,
+            machines.to_owned(),
+            Some(image(json!({"mounts": [{"volume": "vol_raw", "path": "/d"}]}))),
+            422,
+        ),
         (&get, format!("{machines}?state=walking"), None, 400),
         (&get, format!("{machines}/00000000000000"), None, 404),
         (&get, format!("{machines}/nonsense"), None, 404),
@@ -131,6 +137,7 @@ fn bad_requests(machines: &str, own: &str) -> Vec<Row> {
 async fn bad_requests_get_their_documented_status_and_a_sentence() {
     let node = Node::start().await;
     node.volumed.create("vol_free", 64 << 20);
+    node.volumed.create_raw("vol_raw", 64 << 20);
     let machines = "/v1/apps/web/machines";
     let body = json!({"skip_launch": true, "name": "one", "config": {"image": IMAGE, "mounts": [{"volume": "vol_free", "path": "/d"}]}});
     let one = node.ok(Method::POST, machines, Some(body)).await;
@@ -151,6 +158,11 @@ async fn bad_requests_get_their_documented_status_and_a_sentence() {
         node.volumed.volume("vol_free").generation,
         1,
         "refused creates attach nothing"
+    );
+    assert_eq!(
+        node.volumed.volume("vol_raw").holder,
+        None,
+        "a volume that cannot be mounted is free again"
     );
     assert_eq!(
         node.ok(Method::GET, machines, None)

@@ -325,6 +325,31 @@ async fn exits_are_told_apart_and_followed_by_the_policy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_program_is_missing_says_so_and_is_not_started_again() {
+    let node = Node::start().await;
+    // The default policy restarts what failed.
+    let id = node
+        .create("web", json!({"init": {"exec": ["/bin/nothing"]}}))
+        .await;
+    let machine = Machine {
+        node: &node,
+        path: format!("/v1/apps/web/machines/{id}"),
+        id,
+    };
+    machine.wait("failed").await;
+    let exit = machine.last_exit().await;
+    let error = exit["error"].as_str().unwrap();
+    assert!(error.contains("/bin/nothing: not found"), "{exit}");
+    let lines = lines_of(&machine).await;
+    let last = lines.last().unwrap();
+    let message = last["message"].as_str().unwrap();
+    assert!(
+        last["stream"] == "runner" && message.contains("/bin/nothing: not found"),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn machines_of_one_app_meet_by_name_and_those_of_another_do_not() {
     let node = Node::start().await;
     let web = json!({

@@ -19,6 +19,7 @@ pub(crate) struct Volume {
     pub(crate) generation: u64,
     pub(crate) holder: Option<String>,
     pub(crate) formatted: bool,
+    pub(crate) fstype: &'static str,
     /// Passphrase of a LUKS volume, and the bytes of its file beyond its size.
     pub(crate) luks: Option<(String, u64)>,
     pub(crate) reports: Vec<Value>,
@@ -62,6 +63,12 @@ impl Volumed {
             .set_len(size_bytes)
             .unwrap();
         self.add(id, path, size_bytes, None);
+    }
+
+    /// Makes a volume that is to have no file system.
+    pub(crate) fn create_raw(&self, id: &str, size_bytes: u64) {
+        self.create(id, size_bytes);
+        self.volumes.lock().unwrap().get_mut(id).unwrap().fstype = "raw";
     }
 
     /// Makes an encrypted volume whose first and last MiB read zero, as the real volumed does.
@@ -118,6 +125,7 @@ impl Volumed {
             generation: 0,
             holder,
             formatted: false,
+            fstype: "ext4",
             luks,
             reports,
         };
@@ -177,7 +185,7 @@ fn described(id: &str, volume: &Volume) -> Value {
         Some((passphrase, _)) => json!({"path": volume.path, "format": "luks", "passphrase": passphrase}),
     };
     json!({
-        "volume": {"id": id, "name": "data", "size_gb": volume.size_bytes >> 30, "encrypted": false, "fstype": "ext4"},
+        "volume": {"id": id, "name": "data", "size_gb": volume.size_bytes >> 30, "encrypted": false, "fstype": volume.fstype},
         "generation": volume.generation,
         "size_bytes": volume.size_bytes,
         "format_allowed": !volume.formatted,

@@ -83,24 +83,11 @@ async fn started(machine: &Machine, json: bool, context: &mut Context<'_>) -> Re
     if !json {
         context.output.say(" Attempting to start machine...")?;
     }
-    let waited = wait::until(
-        machine,
-        "started,stopped,failed,destroyed",
-        START_WITHIN,
-        &context.output,
-    )
-    .await;
-    let value = match waited {
-        Ok(()) => machine.get().await,
-        Err(failure) => Err(failure),
-    };
-    let value = match value {
-        Err(failure) if failure.is_not_found() => json!({"id": machine.id, "state": "destroyed"}),
-        other => other?,
-    };
+    let value = wait::until_up(machine, START_WITHIN, &context.output).await?;
     if json {
         context.output.json(&value)?;
     }
+    wait::refuse_failed(&value)?;
     match text(&value, "state") {
         "started" if !json => {
             context
@@ -108,10 +95,6 @@ async fn started(machine: &Machine, json: bool, context: &mut Context<'_>) -> Re
                 .line("Machine started, you can connect via the following private ip")?;
             context.output.line(format!("  {}", text(&value, "private_ip")))
         }
-        "failed" => Err(Failure::NotStarted {
-            id: machine.id.clone(),
-            state: "failed".to_owned(),
-        }),
         "started" => Ok(()),
         // It ran to its end before we looked: its exit code is in its events.
         state => context

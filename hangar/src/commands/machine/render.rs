@@ -154,7 +154,12 @@ fn info(event: &Value) -> String {
         .into_iter()
         .find(|exit| exit.is_object());
     let Some(exit) = exit else {
-        return text(request, "message").to_owned();
+        let words = ["message", "error", "reason"].map(|name| text(request, name));
+        return words
+            .into_iter()
+            .find(|word| !word.is_empty())
+            .unwrap_or("")
+            .to_owned();
     };
     let mut words = vec![format!("exit_code={}", exit["exit_code"].as_i64().unwrap_or(-1))];
     for flag in ["oom_killed", "requested_stop", "restarting"] {
@@ -162,7 +167,20 @@ fn info(event: &Value) -> String {
             words.push(format!("{flag}={value}"));
         }
     }
+    if let Some(error) = exit["error"].as_str() {
+        words.push(format!("error={error}"));
+    }
     words.join(",")
+}
+
+/// Why a machine's newest run never began, or ended without its workload's doing; `None` when neither is so.
+pub(super) fn why_not_running(machine: &Value) -> Option<String> {
+    let mut events = machine["events"].as_array()?.iter();
+    let exit = &events.find(|event| event["type"] == "exit")?["request"]["exit_event"];
+    match exit["cause"].as_str()? {
+        "exited" | "killed" => None,
+        _ => exit["error"].as_str().map(str::to_owned),
+    }
 }
 
 #[cfg(test)]

@@ -69,8 +69,18 @@ async fn change(
         .rest
         .send(leased(Method::POST, "update machine", &path, Some(&body), nonce));
     context.output.during("updating", work).await?;
-    wait::until(machine, "settled", START_WITHIN, &context.output).await?;
-    machine.get().await
+    wait::until(machine, "settled,restarting", START_WITHIN, &context.output).await?;
+    let updated = machine.get().await?;
+    match text(&updated, "state") {
+        "failed" => wait::refuse_failed(&updated)?,
+        "restarting" => {
+            wait::refuse_failed(&updated)?;
+            wait::until(machine, "settled", START_WITHIN, &context.output).await?;
+            return machine.get().await;
+        }
+        _ => {}
+    }
+    Ok(updated)
 }
 
 fn leased<'a>(

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Context, Machine, text};
+use serde_json::{Value, json};
+
+use super::{Context, Machine, render, text};
 use crate::cli::machine::Wait;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -31,6 +33,50 @@ pub(super) async fn until(
 ) -> Result<(), Failure> {
     let message = format!("waiting for {} to be {state}", machine.id);
     output.during(&message, wait(machine, state, within)).await
+}
+
+/// Waits until a machine that was started runs, has run to its end, or is known not to start; returns it as it is then.
+///
+/// One that failed to start and is tried again ends the wait: its user is to know why, not to sit before it.
+pub(super) async fn until_up(
+    machine: &Machine,
+    within: Duration,
+    output: &Output<'_>,
+) -> Result<Value, Failure> {
+    let mut states = "started,stopped,failed,destroyed,restarting";
+    loop {
+        let waited = until(machine, states, within, output).await;
+        let value = match waited {
+            Ok(()) => machine.get().await,
+            Err(failure) => Err(failure),
+        };
+        let value = match value {
+            Err(failure) if failure.is_not_found() => json!({"id": machine.id, "state": "destroyed"}),
+            other => other?,
+        };
+        // A workload that ran and failed is its own affair: its next start is what is waited for.
+        let crashed = text(&value, "state") == "restarting" && render::why_not_running(&value).is_none();
+        if !crashed {
+            return Ok(value);
+        }
+        states = "started,stopped,failed,destroyed";
+    }
+}
+
+/// Refuses a machine that did not start.
+///
+/// # Errors
+/// [`Failure::NotStarted`] with the reason.
+pub(super) fn refuse_failed(machine: &Value) -> Result<(), Failure> {
+    let (state, reason) = (text(machine, "state"), render::why_not_running(machine));
+    if state == "failed" || (state != "started" && reason.is_some()) {
+        return Err(Failure::NotStarted {
+            id: text(machine, "id").to_owned(),
+            state: state.to_owned(),
+            reason,
+        });
+    }
+    Ok(())
 }
 
 async fn wait(machine: &Machine, state: &str, within: Duration) -> Result<(), Failure> {

@@ -30,6 +30,7 @@ fn exit_codes_are_those_of_a_shell() {
         oom_killed: false,
         requested_stop: false,
         message: None,
+        lasting: false,
         exited_at: jiff::Timestamp::UNIX_EPOCH,
     };
     assert_eq!(report(ExitCause::Exited, Some(3), None).exit_code(), 3);

@@ -51,6 +51,25 @@ fn an_exit_says_how_it_ended() {
 }
 
 #[test]
+fn an_exit_that_the_workload_did_not_make_says_why() {
+    let mut machine = machine();
+    assert_eq!(why_not_running(&machine), None);
+    let exit = json!({"exit_code": 127, "cause": "not_started", "error": "workload: /nosuch: not found"});
+    machine["events"][0]["request"]["exit_event"] = exit;
+    assert_eq!(
+        why_not_running(&machine).as_deref(),
+        Some("workload: /nosuch: not found")
+    );
+    let limit = json!({"type": "restart_limit", "request": {"error": "failed too often"}});
+    machine["events"].as_array_mut().unwrap().insert(0, limit);
+    let table = events(&machine, now());
+    assert!(table.contains("error=workload: /nosuch: not found"), "{table}");
+    assert!(table.contains("failed too often"), "{table}");
+    machine["events"][1]["request"]["exit_event"]["cause"] = json!("exited");
+    assert_eq!(why_not_running(&machine), None);
+}
+
+#[test]
 fn the_status_begins_with_what_scripts_look_for() {
     assert_eq!(
         head(&machine()),

@@ -1,0 +1,112 @@
+//! An API that answers by script: what the program makes of states that follow each other, and of refusals.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{Ran, machine, run_with};
+
+type Answers = Arc<Mutex<BTreeMap<String, VecDeque<(u16, Value)>>>>;
+
+/// Answers of an API in the order in which they are given; the last one of a call stays.
+pub(crate) struct Script {
+    base: String,
+}
+
+impl Script {
+    pub(crate) async fn start(answers: impl IntoIterator<Item = (&str, u16, Value)>) -> Self {
+        let script = Answers::default();
+        for (call, status, body) in answers {
+            let mut script = script.lock().unwrap();
+            script
+                .entry(call.to_owned())
+                .or_default()
+                .push_back((status, body));
+        }
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().fallback(answer).with_state(script);
+        drop(daemon::spawn("scripted-flaps", async move {
+            axum::serve(listener, router).await
+        }));
+        Self { base }
+    }
+
+    pub(crate) async fn run(&self, words: &[&str]) -> Ran {
+        let variables = [
+            ("HANGAR_ENDPOINT", self.base.as_str()),
+            ("FLY_API_TOKEN", "good"),
+            ("FLY_APP", "a1"),
+        ];
+        run_with(words, &variables).await
+    }
+}
+
+async fn answer(State(answers): State<Answers>, request: Request) -> Response {
+    let call = format!("{} {}", request.method(), request.uri().path());
+    let mut answers = answers.lock().unwrap();
+    let (status, body) = match answers.get_mut(&call) {
+        Some(queue) if queue.len() > 1 => queue.pop_front().unwrap(),
+        Some(queue) => queue[0].clone(),
+        None => (404, json!({"error": format!("{call} is not in the script")})),
+    };
+    (StatusCode::from_u16(status).unwrap(), axum::Json(body)).into_response()
+}
+
+const MACHINES: &str = "POST /v1/apps/a1/machines";
+const SHOW: &str = "GET /v1/apps/a1/machines/m1";
+const WAIT: &str = "GET /v1/apps/a1/machines/m1/wait";
+
+fn failed(state: &str) -> Value {
+    let mut machine = machine(state);
+    let exit = json!({"exit_code": 127, "cause": "not_started", "error": "workload: /nosuch: not found"});
+    machine["events"] = json!([{"type": "exit", "status": state, "request": {"exit_event": exit}}]);
+    machine
+}
+
+#[tokio::test]
+async fn a_machine_whose_program_is_missing_ends_the_run_with_the_reason() {
+    for state in ["failed", "restarting"] {
+        let script = Script::start([
+            (MACHINES, 200, machine("starting")),
+            (WAIT, 200, json!({"ok": true})),
+            (SHOW, 200, failed(state)),
+        ])
+        .await;
+        let ran = script.run(&["machine", "run", "demo", "--", "/nosuch"]).await;
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(
+            ran.words
+                .contains("machine m1 did not start: workload: /nosuch: not found"),
+            "{ran:?}"
+        );
+        let ran = script.run(&["machine", "status", "m1"]).await;
+        assert!(
+            ran.out
+                .contains("exit_code=127,error=workload: /nosuch: not found"),
+            "{ran:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_workload_that_crashes_is_waited_for_until_it_runs() {
+    let mut crashed = machine("restarting");
+    let exit = json!({"exit_code": 1, "cause": "exited", "error": null});
+    crashed["events"] = json!([{"type": "exit", "request": {"exit_event": exit}}]);
+    let script = Script::start([
+        (MACHINES, 200, machine("starting")),
+        (WAIT, 200, json!({"ok": true})),
+        (SHOW, 200, crashed),
+        (SHOW, 200, machine("started")),
+    ])
+    .await;
+    let ran = script.run(&["machine", "run", "demo"]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("Machine started"), "{ran:?}");
+}
