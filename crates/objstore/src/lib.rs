@@ -23,6 +23,6 @@ pub use metrics::Metrics;
 pub use probe::{Lack, ProbeFailure, ProbeReport, probe};
 pub use s3_store::S3Store;
 pub use store::{
-    DeleteError, ETag, Entry, GetError, KEY_BYTES_MAX, Key, KeyError, ListError, Object, ObjectStore, Outage,
-    Page, Purpose, PutError, Refusal, Remedy,
+    DeleteError, ETag, Entry, GetError, KEY_BYTES_MAX, Key, KeyError, ListError, OBJECT_DAMAGED, Object,
+    ObjectStore, Outage, Page, Purpose, PutError, Refusal, Remedy,
 };

@@ -288,6 +288,10 @@ pub enum Outage {
     },
 }
 
+/// S3 error code by which a store says that what it keeps is not what was put. Not of S3's own: our embedded endpoint
+/// answers it, with status 422, so that no client takes the loss for an outage and asks for ever.
+pub const OBJECT_DAMAGED: &str = "ObjectDamaged";
+
 /// A store's answer that the same request will get again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("status {status} {code}: {message}")]
@@ -298,6 +302,23 @@ pub struct Refusal {
     pub code: String,
     /// The store's sentence.
     pub message: String,
+}
+
+impl Refusal {
+    /// Tells whether the store says that it has lost what was put.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        self.code == OBJECT_DAMAGED
+    }
+
+    /// What the caller can do.
+    fn remedy(&self) -> Remedy {
+        if self.is_damage() {
+            Remedy::FixData
+        } else {
+            Remedy::FixRequest
+        }
+    }
 }
 
 /// Why a put was not confirmed.
@@ -365,7 +386,7 @@ impl PutError {
         match self {
             Self::Exists { .. } | Self::Stale { .. } => Remedy::Stop,
             Self::Conflict { .. } | Self::Unavailable { .. } => Remedy::Retry,
-            Self::Refused { .. } => Remedy::FixRequest,
+            Self::Refused { source, .. } => source.remedy(),
         }
     }
 }
@@ -441,7 +462,8 @@ impl GetError {
             Self::NotFound { .. } => Remedy::Stop,
             Self::Short { .. } | Self::Unavailable { .. } => Remedy::Retry,
             Self::Corrupt { .. } => Remedy::FixData,
-            Self::OutOfRange { .. } | Self::Refused { .. } => Remedy::FixRequest,
+            Self::OutOfRange { .. } => Remedy::FixRequest,
+            Self::Refused { source, .. } => source.remedy(),
         }
     }
 }
@@ -485,7 +507,7 @@ impl ListError {
     pub fn remedy(&self) -> Remedy {
         match self {
             Self::Unavailable { .. } => Remedy::Retry,
-            Self::Refused { .. } => Remedy::FixRequest,
+            Self::Refused { source, .. } => source.remedy(),
             Self::Senseless { .. } => Remedy::Report,
         }
     }
@@ -522,7 +544,7 @@ impl DeleteError {
     pub fn remedy(&self) -> Remedy {
         match self {
             Self::Unavailable { .. } => Remedy::Retry,
-            Self::Refused { .. } => Remedy::FixRequest,
+            Self::Refused { source, .. } => source.remedy(),
         }
     }
 }

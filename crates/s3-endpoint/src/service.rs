@@ -8,6 +8,7 @@ mod uploads;
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
@@ -25,6 +26,7 @@ use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use crate::bucket::{Bucket, BucketError};
 use crate::credentials::{Credential, Credentials};
 use crate::endpoint::State;
+use crate::object_file::DamageError;
 
 /// The S3 protocol over the endpoint's buckets.
 #[derive(Debug, Clone)]
@@ -108,6 +110,17 @@ async fn blocking<T: Send + 'static>(
         .map_err(S3Error::internal_error)
 }
 
+/// Error code of an object that is not what was put. S3 has none, and its 500 asks clients to come back: the loss would
+/// look like an outage. The status is one that no client repeats.
+const OBJECT_DAMAGED: &str = "ObjectDamaged";
+
+fn with_causes(error: &BucketError) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let mut words: Vec<_> = causes.map(ToString::to_string).collect();
+    words.dedup();
+    words.join(": ")
+}
+
 impl From<BucketError> for S3Error {
     fn from(error: BucketError) -> Self {
         let code = match &error {
@@ -118,12 +131,17 @@ impl From<BucketError> for S3Error {
             BucketError::InvalidPartOrder => S3ErrorCode::InvalidPartOrder,
             BucketError::PartTooSmall { .. } => S3ErrorCode::EntityTooSmall,
             BucketError::ReadOnly => S3ErrorCode::ServiceUnavailable,
-            BucketError::Damaged(_) | BucketError::Io { .. } => S3ErrorCode::InternalError,
+            BucketError::Damaged(DamageError::Io(_)) | BucketError::Io { .. } => S3ErrorCode::InternalError,
+            BucketError::Damaged(_) => S3ErrorCode::Custom(OBJECT_DAMAGED.into()),
         };
-        if code == S3ErrorCode::InternalError {
+        let damaged = matches!(code, S3ErrorCode::Custom(_));
+        if damaged || code == S3ErrorCode::InternalError {
             tracing::error!(error = &error as &dyn std::error::Error, "request was not served");
         }
-        let mut answer = Self::with_message(code, error.to_string());
+        let mut answer = Self::with_message(code, with_causes(&error));
+        if damaged {
+            answer.set_status_code(StatusCode::UNPROCESSABLE_ENTITY);
+        }
         answer.set_source(Box::new(error));
         answer
     }

@@ -107,6 +107,10 @@ pub(super) fn classify(error: GetError) -> Result<Damage, GetError> {
             object: key,
             flaw: Flaw::StoreChecksum,
         }),
+        GetError::Refused { key, source } if source.is_damage() => Ok(Damage {
+            object: key,
+            flaw: Flaw::StoreChecksum,
+        }),
         GetError::OutOfRange {
             key,
             end,
@@ -122,3 +126,6 @@ pub(super) fn classify(error: GetError) -> Result<Damage, GetError> {
         other => Err(other),
     }
 }
+
+#[cfg(test)]
+mod tests;

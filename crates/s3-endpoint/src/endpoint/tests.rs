@@ -233,7 +233,7 @@ async fn a_credential_sees_and_touches_only_its_prefix() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flipped_bit_on_the_disk_is_an_error_to_the_client() {
+async fn a_flipped_bit_on_the_disk_is_told_as_damage_and_not_as_an_outage() {
     let directory = tempfile::tempdir().unwrap();
     let served = Served::start(directory.path()).await;
     let store = served.store().await;
@@ -247,13 +247,13 @@ async fn a_flipped_bit_on_the_disk_is_an_error_to_the_client() {
         .open("test", &objects.join(name), crashsafe::OpenOptions::READ_WRITE)
         .unwrap();
     file.write_at(&[6], 200_000).unwrap();
-    match store.get(&key("a"), None, TEST).await {
-        Err(GetError::Unavailable {
-            source: objstore::Outage::Status { status: 500, .. },
-            ..
-        }) => {}
-        other => panic!("{other:?}"),
-    }
+    let error = store.get(&key("a"), None, TEST).await.unwrap_err();
+    assert_eq!(error.remedy(), Remedy::FixData, "{error:?}");
+    let GetError::Refused { source, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert!(source.is_damage() && source.status == 422, "{source}");
+    assert!(source.message.contains("crc32 of block 3"), "{source}");
     // Blocks that are whole are still readable.
     assert_eq!(
         store.get(&key("a"), Some(0..100), TEST).await.unwrap().bytes,
