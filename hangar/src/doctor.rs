@@ -113,6 +113,9 @@ async fn examine(layout: &Layout, programs: &Programs, assets: &std::path::Path)
         disks::bucket_place(layout, has_own_store),
     ];
     findings.push(store::probe(layout, node.as_ref().ok()).await);
+    findings.push(store::snapshot_room(
+        store::volumed_pools(layout).await.as_deref(),
+    ));
     findings.push(store::key(health.as_ref()));
     findings.push(store::zones(node.as_ref().ok()));
     if let Err(error @ daemon::config_file::ConfigError::Parse { .. }) = &node {

@@ -40,6 +40,7 @@ pub fn router(service: Service) -> Router {
         .route("/v1/volumes", get(list).post(create))
         .route("/v1/volumes/{id}", get(show).put(update).delete(destroy))
         .route("/v1/volumes/{id}/recover", post(recover))
+        .route("/v1/volumes/{id}/purge", post(purge))
         .route("/v1/volumes/{id}/extend", put(extend))
         .route("/v1/volumes/{id}/attach", post(attach))
         .route("/v1/volumes/{id}/detach", post(detach))
@@ -129,6 +130,11 @@ async fn update(
 
 async fn destroy(State(service): State<Service>, Path(id): Path<String>) -> Answer<VolumeView> {
     let volume = service.destroy(&volume_id(&id)?).await?;
+    Ok(Json(view(&service, &volume).await?))
+}
+
+async fn purge(State(service): State<Service>, Path(id): Path<String>) -> Answer<VolumeView> {
+    let volume = service.purge(&volume_id(&id)?).await?;
     Ok(Json(view(&service, &volume).await?))
 }
 

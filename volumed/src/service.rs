@@ -27,6 +27,7 @@ pub use answers::{AttachmentView, SnapshotView, VolumeView};
 pub use attachment::UsageReport;
 pub use commands::UpdateRequest;
 pub use create::CreateRequest;
+pub use room::Promised;
 pub use scrub::{ScrubReport, ScrubRequest, Scrubbed};
 
 use crate::catalog::{CatalogLog, Change, TxError};

@@ -93,7 +93,7 @@ impl Service {
         );
         for due in due {
             let begun: Result<(), Refusal> = match due.clone() {
-                Due::Snapshot { volume, slot } => self.begin_snapshot(&volume, Some(slot)).await.map(drop),
+                Due::Snapshot { volume, slot } => self.begin_scheduled(&volume, slot).await,
                 Due::Expire { snapshot } => self.begin_expire(&snapshot).await.map(drop),
                 Due::Purge { volume } => self.begin_purge(&volume).await,
             };

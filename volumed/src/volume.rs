@@ -153,6 +153,9 @@ pub struct Volume {
     /// Why it was not extended by itself, as its owner was told.
     #[serde(default)]
     pub auto_extend_blocked: Option<String>,
+    /// Why its scheduled snapshots are not taken, as its owner was told.
+    #[serde(default)]
+    pub snapshot_blocked: Option<String>,
     /// Why its creation was given up; set on a destroyed record only.
     pub failure: Option<String>,
 }

@@ -101,6 +101,10 @@ fn extension_routes() -> Router<Api> {
             post(volumes::recover),
         )
         .route(
+            "/hangar/v1/apps/{app}/volumes/{volume}/purge",
+            post(volumes::purge),
+        )
+        .route(
             "/hangar/v1/apps/{app}/machines/{machine}/logs",
             get(machines::logs),
         )

@@ -189,6 +189,11 @@ pub(super) async fn snapshot(State(api): State<Api>, scope: AppScope) -> Result<
     .await
 }
 
+/// Removes a volume at once: it cannot be recovered.
+pub(super) async fn purge(State(api): State<Api>, scope: AppScope) -> Result<Response, Refusal> {
+    act(&api, &scope, Method::POST, "/purge", None, Some(CREATE_PATIENCE)).await
+}
+
 /// Brings a volume back that is in its grace period.
 pub(super) async fn recover(State(api): State<Api>, scope: AppScope) -> Result<Response, Refusal> {
     act(

@@ -229,6 +229,9 @@ pub struct Destroy {
     /// Volume ids
     #[arg(required = true)]
     pub volumes: Vec<String>,
+    /// For good and at once: no grace period, no way back; snapshots stay for their retention
+    #[arg(long)]
+    pub purge: bool,
     /// App.
     #[command(flatten)]
     pub app: AppArg,

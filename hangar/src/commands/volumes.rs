@@ -226,15 +226,28 @@ async fn destroy(arguments: Destroy, context: &mut Context<'_>) -> Result<(), Fa
     let app = context.app(&arguments.app)?;
     let rest = context.rest()?;
     for id in &arguments.volumes {
+        let (path, warning) = if arguments.purge {
+            (
+                format!("/hangar{}/purge", one(&app, id)),
+                "Warning: a purged volume is gone for good at once.",
+            )
+        } else {
+            (
+                one(&app, id),
+                "Warning: a destroyed volume is gone for good after its grace period of a day.",
+            )
+        };
         if !arguments.yes.yes {
-            context
-                .output
-                .say("Warning: a destroyed volume is gone for good after its grace period of a day.")?;
+            context.output.say(warning)?;
         }
         context
             .output
             .confirm(arguments.yes.yes, &format!("Destroy volume {id}?"))?;
-        let volume = rest.delete("destroy volume", &one(&app, id)).await?;
+        let volume = if arguments.purge {
+            rest.post("purge volume", &path, &json!({})).await?
+        } else {
+            rest.delete("destroy volume", &path).await?
+        };
         context.output.line(format!(
             "Destroyed volume ID: {id} name: {}",
             text(&volume, "name")

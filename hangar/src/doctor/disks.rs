@@ -77,8 +77,8 @@ pub(super) fn reflink(layout: &Layout) -> Finding {
         // The copy is not there when the file system has no reflink.
         let _gone = std::fs::remove_file(path);
     }
-    let follows =
-        "snapshots and forks copy data: of attached volumes through QEMU, of detached ones file to file";
+    let follows = "snapshots and forks copy data: of attached volumes through QEMU, of detached ones file to file; \
+                   keep as much of the pool unpromised as its largest volume has";
     let remedy = "nothing, or put the data directory on XFS or Btrfs";
     match tried {
         Ok(()) => Finding::ok(NAME, format!("the file system of {} has it", place.display())),

@@ -43,15 +43,10 @@ pub(super) async fn health(State(service): State<Service>) -> Answer<Value> {
 }
 
 pub(super) async fn pools(State(service): State<Service>) -> Answer<Vec<Value>> {
-    let volumes = service.volumes(None, false).await?;
     let mut answer = Vec::new();
     for pool in service.context().pools.all() {
         let (can, rules) = (pool.capabilities(), pool.capacity());
-        let promised: u64 = volumes
-            .iter()
-            .filter(|v| v.pool == pool.name())
-            .map(|v| v.promised_bytes())
-            .sum();
+        let promised = service.promised(pool.name()).await?;
         let usage = pool.usage().await;
         let mut row = json!({
             "name": pool.name(),
@@ -59,7 +54,9 @@ pub(super) async fn pools(State(service): State<Service>) -> Answer<Vec<Value>> 
             "reflink": can.reflink,
             "atomic_snapshot": can.atomic_snapshot,
             "encryption": can.encryption,
-            "promised_bytes": promised,
+            "promised_bytes": promised.bytes(!can.reflink),
+            "deleted_bytes": promised.deleted_bytes,
+            "largest_volume_bytes": promised.largest_bytes,
             "reserve_bytes": rules.reserve_bytes,
             "overcommit_ratio": rules.overcommit_ratio,
             "total_bytes": 0,

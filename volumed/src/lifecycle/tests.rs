@@ -43,6 +43,7 @@ pub(crate) fn volume(state: VolumeState) -> Volume {
         scheduled_slot: None,
         auto_extended_from_bytes: None,
         auto_extend_blocked: None,
+        snapshot_blocked: None,
         failure: None,
     }
 }

@@ -47,7 +47,9 @@ pub struct VolumeView {
     pub atomic_snapshot: bool,
     pub needs_restart: bool,
     pub auto_extend_blocked: Option<String>,
+    pub snapshot_blocked: Option<String>,
     pub deleted_at: Option<Timestamp>,
+    pub purge_after: Option<Timestamp>,
     pub last_verified_restore: Option<Timestamp>,
     pub operation: Option<String>,
 }
@@ -97,7 +99,9 @@ impl VolumeView {
             atomic_snapshot,
             needs_restart: volume.needs_restart,
             auto_extend_blocked: volume.auto_extend_blocked.clone(),
+            snapshot_blocked: volume.snapshot_blocked.clone(),
             deleted_at: volume.deleted_at,
+            purge_after: volume.purge_after,
             last_verified_restore: volume.last_verified_restore,
             operation,
         }

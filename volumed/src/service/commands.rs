@@ -186,11 +186,37 @@ impl Service {
         self.volume(id).await
     }
 
+    /// Deletes a volume for good, without grace. Its snapshots stay for their retention.
+    ///
+    /// # Errors
+    /// As [`destroy`](Self::destroy).
+    pub async fn purge(&self, id: &VolumeId) -> Result<Volume, Refusal> {
+        let volume = self.destroy(id).await?;
+        match volume.state {
+            VolumeState::PendingDestroy => {}
+            VolumeState::Destroying | VolumeState::Destroyed => return Ok(volume),
+            _ => {
+                return Err(Refusal::conflict(format!(
+                    "volume {id} is still being deleted; try again"
+                )));
+            }
+        }
+        let mut begun = self.begin_purging(id).await?;
+        self.settle(&mut begun).await?;
+        let id = id.clone();
+        let purged = self.ctx.catalog.transact(move |tx| Ok(tx.volume(&id)?));
+        Ok(purged.await.map_err(refusal)?.unwrap_or(volume))
+    }
+
     pub(crate) async fn begin_purge(&self, id: &VolumeId) -> Result<(), Refusal> {
+        self.begin_purging(id).await.map(drop)
+    }
+
+    async fn begin_purging(&self, id: &VolumeId) -> Result<Handle, Refusal> {
         let begun = self.begin_on_volume(id, PURGE, json!({}), Command::Purge, |v| {
             v.state = VolumeState::Destroying
         });
-        begun.await.map(drop)
+        begun.await
     }
 
     /// Takes a snapshot; answers when the point in time is taken, not when it is uploaded.
@@ -227,7 +253,10 @@ impl Service {
             tx.put_snapshot(&waiting(new, &volume, now, slot.is_some()))?;
             if slot.is_some() {
                 // Served even if it fails: the next slot is tried, not this one for ever.
-                tx.edit_volume(&subject, |v| v.scheduled_slot = slot)?;
+                tx.edit_volume(&subject, |v| {
+                    v.scheduled_slot = slot;
+                    v.snapshot_blocked = None;
+                })?;
             }
             Ok(())
         });
@@ -235,6 +264,34 @@ impl Service {
             .submit(snapshot_id.as_str(), SNAPSHOT, json!({}), change)
             .await?;
         Ok((snapshot_id, handle))
+    }
+
+    /// Begins a scheduled snapshot. What stands in its way and does not go away by itself is told once, until one begins.
+    pub(crate) async fn begin_scheduled(&self, id: &VolumeId, slot: Timestamp) -> Result<(), Refusal> {
+        let refused = match self.begin_snapshot(id, Some(slot)).await {
+            Ok(_) => return Ok(()),
+            Err(refused) => refused,
+        };
+        if refused.status != 422 {
+            return Err(refused);
+        }
+        let (id, now, why) = (id.clone(), self.ctx.clock.now(), refused.sentence.clone());
+        let noted = self.ctx.catalog.transact(move |tx| {
+            let blocked = tx.volume(&id)?.is_some_and(|v| v.snapshot_blocked.is_some());
+            if !blocked {
+                tracing::warn!(volume_id = %id, why, "scheduled snapshot not taken");
+                tx.event(&NewEvent {
+                    at: now,
+                    subject: id.to_string(),
+                    kind: "snapshot_blocked",
+                    message: format!("scheduled snapshots are not taken: {why}"),
+                })?;
+                tx.edit_volume(&id, |v| v.snapshot_blocked = Some(why))?;
+            }
+            Ok(())
+        });
+        noted.await.map_err(refusal)?;
+        Err(refused)
     }
 
     /// Returns a snapshot.

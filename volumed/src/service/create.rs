@@ -302,6 +302,7 @@ impl Service {
             scheduled_slot: None,
             auto_extended_from_bytes: None,
             auto_extend_blocked: None,
+            snapshot_blocked: None,
             failure: None,
         };
         match source {

@@ -7,7 +7,46 @@ use crate::catalog::{NewEvent, Tx, TxError};
 use crate::error::Refusal;
 use crate::ops::chain;
 use crate::pool::{Pool, Verdict, judge};
+use crate::snapshot::Snapshot;
 use crate::volume::{GIB, Volume};
+
+/// What a pool has promised, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Promised {
+    /// To volumes, deleted ones until their grace is over.
+    pub volumes_bytes: u64,
+    /// To those of them that are deleted.
+    pub deleted_bytes: u64,
+    /// To the captures of running snapshots.
+    pub captures_bytes: u64,
+    /// To the largest volume that is not deleted: what its next snapshot takes where captures are copies.
+    pub largest_bytes: u64,
+}
+
+impl Promised {
+    /// Sums up what stands in the catalog.
+    pub fn of(pool: &str, volumes: &[Volume], snapshots: &[Snapshot]) -> Self {
+        let mut sum = Self::default();
+        for volume in volumes.iter().filter(|v| v.pool == pool && v.exists()) {
+            let bytes = volume.promised_bytes();
+            sum.volumes_bytes += bytes;
+            if volume.deleted_at.is_some() {
+                sum.deleted_bytes += bytes;
+            } else {
+                sum.largest_bytes = sum.largest_bytes.max(bytes);
+            }
+        }
+        let captures = snapshots.iter().filter(|s| s.pool.as_deref() == Some(pool));
+        sum.captures_bytes = captures.map(|s| s.volume_bytes).sum();
+        sum
+    }
+
+    /// Returns the promise in all; captures that share their volume's blocks take none.
+    pub fn bytes(&self, captures_count: bool) -> u64 {
+        let captures = if captures_count { self.captures_bytes } else { 0 };
+        self.volumes_bytes.saturating_add(captures)
+    }
+}
 
 /// What a pool may promise, as measured just before the transaction.
 #[derive(Clone, Copy, Debug)]
@@ -20,30 +59,30 @@ pub(super) struct Room {
 impl Room {
     /// Refuses `wanted_bytes` more than is promised already when the pool has no room for it.
     pub(super) fn check(&self, tx: &Tx<'_>, pool: &str, wanted_bytes: u64) -> Result<(), TxError> {
-        let volumes = tx.existing_volumes()?;
-        let mut promised: u64 = volumes
-            .iter()
-            .filter(|v| v.pool == pool)
-            .map(Volume::promised_bytes)
-            .sum();
-        if self.captures_count {
-            let captures = tx.snapshots()?;
-            promised += captures
-                .iter()
-                .filter(|s| s.pool.as_deref() == Some(pool))
-                .map(|s| s.volume_bytes)
-                .sum::<u64>();
-        }
-        if promised.saturating_add(wanted_bytes) <= self.promisable_bytes {
+        let promised = Promised::of(pool, &tx.existing_volumes()?, &tx.snapshots()?);
+        self.judge(pool, &promised, wanted_bytes)
+            .map_err(|sentence| Refusal::capacity(sentence).into())
+    }
+
+    /// As [`Room::check`], pure; the error is what to tell.
+    fn judge(&self, pool: &str, promised: &Promised, wanted_bytes: u64) -> Result<(), String> {
+        let taken = promised.bytes(self.captures_count);
+        if taken.saturating_add(wanted_bytes) <= self.promisable_bytes {
             return Ok(());
         }
-        let free_gb = self.promisable_bytes.saturating_sub(promised) / GIB;
-        Err(Refusal::capacity(format!(
-            "insufficient capacity: pool {pool} can promise {free_gb} GB more, the request needs {} GB; delete volumes, add \
-             space, or raise the pool's overcommit_ratio",
+        let free_gb = self.promisable_bytes.saturating_sub(taken) / GIB;
+        let held = match promised.deleted_bytes {
+            0 => String::new(),
+            bytes => format!(
+                " (deleted ones hold {} GB until their grace is over)",
+                bytes.div_ceil(GIB)
+            ),
+        };
+        Err(format!(
+            "insufficient capacity: pool {pool} can promise {free_gb} GB more, the request needs {} GB; add space, raise the \
+             pool's overcommit_ratio, or remove volumes at once with `hangar volumes destroy --purge`{held}",
             wanted_bytes.div_ceil(GIB)
         ))
-        .into())
     }
 }
 
@@ -52,6 +91,19 @@ impl Service {
     pub(super) fn pool(&self, name: &str) -> Result<&Arc<dyn Pool>, Refusal> {
         let found = self.ctx.pools.get(name);
         found.ok_or_else(|| Refusal::unavailable(format!("pool {name} is not configured on this node")))
+    }
+
+    /// Returns what a pool has promised.
+    ///
+    /// # Errors
+    /// 500 when the catalog cannot be read.
+    pub async fn promised(&self, pool: &str) -> Result<Promised, Refusal> {
+        let pool = pool.to_owned();
+        let summed = self
+            .ctx
+            .catalog
+            .transact(move |tx| Ok(Promised::of(&pool, &tx.existing_volumes()?, &tx.snapshots()?)));
+        summed.await.map_err(super::refusal)
     }
 
     /// Measures a pool that is to take new work.
@@ -128,3 +180,6 @@ impl Service {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,3 +29,19 @@ async fn a_store_that_is_not_there_is_said_to_be_so() {
     let node: NodeConfig = toml::from_str(text).unwrap();
     assert_eq!(probe(&layout, Some(&node)).await.verdict, Verdict::Missing);
 }
+
+#[test]
+fn a_pool_without_reflink_that_cannot_promise_a_copy_of_its_largest_volume_is_warned_about() {
+    let pool = |reflink: bool, promisable_gb: u64| {
+        json!({"name": "default", "reflink": reflink, "promisable_bytes": promisable_gb << 30,
+            "promised_bytes": 8_u64 << 30, "largest_volume_bytes": 3_u64 << 30})
+    };
+    let short = snapshot_room(Some(&[pool(false, 10)]));
+    assert_eq!(short.verdict, Verdict::Warning);
+    assert!(short.found.contains("pool default"), "{short:?}");
+    assert!(short.follows.contains("scheduled ones too"), "{short:?}");
+    assert!(short.remedy.contains("--purge"), "{short:?}");
+    assert_eq!(snapshot_room(Some(&[pool(false, 11)])).verdict, Verdict::Ok);
+    assert_eq!(snapshot_room(Some(&[pool(true, 8)])).verdict, Verdict::Ok);
+    assert_eq!(snapshot_room(None).verdict, Verdict::Note);
+}

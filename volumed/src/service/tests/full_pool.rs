@@ -1,5 +1,7 @@
 //! A pool that fills up.
 
+use std::sync::Mutex;
+
 use super::*;
 use crate::pool::PressureRules;
 
@@ -77,4 +79,73 @@ async fn a_pool_warns_then_refuses_new_work_and_what_exists_goes_on() {
         assert_eq!(told, 2);
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scheduled_snapshot_that_has_no_room_is_told_once_and_taken_when_there_is() {
+    let mut rig = Rig::new();
+    rig.disk_bytes = Some(64 << 20);
+    rig.pressure = PressureRules::new(50, 75).unwrap();
+    let told = async |service: &Service| {
+        let events = service.events(0).await.unwrap();
+        let told = events.into_iter().filter(|e| e.kind == "snapshot_blocked");
+        told.map(|e| e.message).collect::<Vec<_>>()
+    };
+    let id = Mutex::new(None);
+    rig.run(async |service| {
+        let volume = service.create(request("data")).await.unwrap();
+        *id.lock().unwrap() = Some(volume.id.clone());
+        for at in 0..60 {
+            write(&service, &volume, at << 20, &[9; 1 << 20]).await;
+        }
+        rig.advance(25);
+        service.sweep_once().await;
+        service.sweep_once().await;
+        let told = told(&service).await;
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].contains("scheduled snapshots are not taken: insufficient capacity"),
+            "{told:?}"
+        );
+        let blocked = service.volume(&volume.id).await.unwrap().snapshot_blocked;
+        assert!(blocked.unwrap().contains("insufficient capacity"));
+        assert!(service.snapshots_of(&volume.id).await.unwrap().is_empty());
+    })
+    .await;
+    rig.disk_bytes = Some(1 << 30);
+    rig.run(async |service| {
+        service.sweep_once().await;
+        let id = id.lock().unwrap().clone().unwrap();
+        assert_eq!(service.volume(&id).await.unwrap().snapshot_blocked, None);
+        assert_eq!(service.snapshots_of(&id).await.unwrap().len(), 1);
+        assert_eq!(told(&service).await.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purged_volume_gives_its_room_back_at_once_and_cannot_be_recovered() {
+    Rig::new()
+        .run(async |service| {
+            let (kept, gone) = (
+                service.create(request("kept")).await.unwrap(),
+                service.create(request("gone")).await.unwrap(),
+            );
+            service.destroy(&gone.id).await.unwrap();
+            let held = service.promised("default").await.unwrap();
+            assert_eq!(held.deleted_bytes, gone.size.bytes());
+            let purged = service.purge(&gone.id).await.unwrap();
+            assert_eq!(purged.state, VolumeState::Destroyed);
+            let left = service.promised("default").await.unwrap();
+            assert_eq!((left.deleted_bytes, left.volumes_bytes), (0, kept.size.bytes()));
+            assert_eq!(service.recover(&gone.id).await.unwrap_err().status, 404);
+            assert_eq!(service.purge(&gone.id).await.unwrap_err().status, 404);
+            // One that was not deleted before goes in one call.
+            assert_eq!(
+                service.purge(&kept.id).await.unwrap().state,
+                VolumeState::Destroyed
+            );
+            assert_agreement(&service).await;
+        })
+        .await;
 }
