@@ -57,11 +57,13 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PoolConfig {
-    /// 1 to 30 characters of a-z, 0-9, - and _.
+    /// 1 to 30 characters of a-z, 0-9, - and _; `default` when absent.
+    #[serde(default = "default_pool")]
     pub name: String,
-    /// What it is made of.
+    /// What it is made of; files when absent.
+    #[serde(default)]
     pub kind: PoolKind,
-    /// A file pool's folder.
+    /// A file pool's folder; that of the pool `default` is in `data_dir` when absent.
     #[serde(default)]
     pub path: PathBuf,
     /// Sparse or preallocated files.
@@ -96,10 +98,11 @@ impl PoolConfig {
 }
 
 /// What a pool is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PoolKind {
     /// A file a slice.
+    #[default]
     File,
     /// A thin logical volume a slice.
     LvmThin,
@@ -189,6 +192,13 @@ impl Scrub {
     }
 }
 
+/// Name of the pool that a node has when none is configured.
+const DEFAULT_POOL: &str = "default";
+
+fn default_pool() -> String {
+    DEFAULT_POOL.to_owned()
+}
+
 fn sparse() -> Allocation {
     Allocation::Sparse
 }
@@ -266,11 +276,12 @@ impl Config {
         if !(1..=16).contains(&self.region.len()) || !self.region.bytes().all(plain) {
             return Err(CheckError::Region);
         }
-        for (index, pool) in self.pools.iter().enumerate() {
+        let pools = self.pools_or_default();
+        for (index, pool) in pools.iter().enumerate() {
             let name = &pool.name;
             let valid =
                 (1..=30).contains(&name.len()) && name.bytes().all(|b| plain(b) || b == b'-' || b == b'_');
-            if !valid || self.pools[..index].iter().any(|p| p.name == *name) {
+            if !valid || pools[..index].iter().any(|p| p.name == *name) {
                 return Err(CheckError::PoolName { name: name.clone() });
             }
             if !(0.1..=100.0).contains(&pool.overcommit_ratio) {
@@ -302,15 +313,22 @@ impl Config {
         })
     }
 
-    /// Returns the configured pools, or the default one.
+    /// Returns the configured pools, or the default one. A pool `default` of files is where it is without any
+    /// configuration, unless that says otherwise.
     pub fn pools_or_default(&self) -> Vec<PoolConfig> {
+        let default_path = self.data_dir.join("pool");
         if !self.pools.is_empty() {
-            return self.pools.clone();
+            let mut pools = self.pools.clone();
+            let unplaced = pools.iter_mut().filter(|pool| {
+                pool.name == DEFAULT_POOL && pool.kind == PoolKind::File && pool.path.as_os_str().is_empty()
+            });
+            unplaced.for_each(|pool| pool.path.clone_from(&default_path));
+            return pools;
         }
         vec![PoolConfig {
-            name: "default".to_owned(),
+            name: default_pool(),
             kind: PoolKind::File,
-            path: self.data_dir.join("pool"),
+            path: default_path,
             allocation: sparse(),
             reserve_bytes: default_reserve(),
             overcommit_ratio: no_overcommit(),

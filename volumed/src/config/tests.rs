@@ -27,6 +27,23 @@ fn a_minimal_file_gets_the_documented_defaults() {
 }
 
 #[test]
+fn a_pool_of_which_one_thing_is_set_keeps_its_other_defaults() {
+    let config = parse(&format!("{MINIMAL}[[pools]]\novercommit_ratio = 2.0\n"));
+    config.settings().unwrap();
+    let pool = config.pools_or_default().remove(0);
+    let usual = parse(MINIMAL).pools_or_default().remove(0);
+    assert_eq!(
+        (pool.name, pool.kind, pool.path, pool.reserve_bytes),
+        (usual.name, usual.kind, usual.path, usual.reserve_bytes)
+    );
+    assert_eq!(pool.overcommit_ratio, 2.0);
+    let elsewhere = parse(&format!(
+        "{MINIMAL}[[pools]]\nname = \"default\"\npath = \"/elsewhere\"\n"
+    ));
+    assert_eq!(elsewhere.pools_or_default()[0].path, Path::new("/elsewhere"));
+}
+
+#[test]
 fn an_unknown_field_is_refused() {
     assert!(toml::from_str::<Config>(&format!("colour = 1\n{MINIMAL}")).is_err());
 }
