@@ -160,7 +160,15 @@ async fn start(arguments: Many, context: &mut Context<'_>) -> Result<(), Failure
         let body = json!({});
         let work = machine.post("start machine", "/start", &body);
         context.output.during("starting", work).await?;
-        context.output.line(format!("{id} has been started"))?;
+        let value = wait::until_up(&machine, wait::START_WITHIN, &context.output).await?;
+        wait::refuse_failed(&value)?;
+        match text(&value, "state") {
+            "started" => context.output.line(format!("{id} has been started"))?,
+            // It ran to its end before we looked.
+            state => context
+                .output
+                .line(format!("{id} has been started and is {state} already"))?,
+        }
     }
     Ok(())
 }

@@ -110,3 +110,45 @@ async fn a_workload_that_crashes_is_waited_for_until_it_runs() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.out.contains("Machine started"), "{ran:?}");
 }
+
+#[tokio::test]
+async fn a_start_waits_until_the_machine_runs_and_a_command_waits_for_a_start() {
+    const START: &str = "POST /v1/apps/a1/machines/m1/start";
+    const EXEC: &str = "POST /v1/apps/a1/machines/m1/exec";
+    let busy = json!({"error": "failed_precondition: machine is starting, not started; start it first"});
+    let script = Script::start([
+        (START, 200, json!({"previous_state": "stopped"})),
+        (WAIT, 200, json!({"ok": true})),
+        (SHOW, 200, machine("started")),
+    ])
+    .await;
+    let ran = script.run(&["machine", "start", "m1"]).await;
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (0, "m1 has been started\n"),
+        "{ran:?}"
+    );
+    let script = Script::start([
+        (START, 200, json!({"previous_state": "stopped"})),
+        (WAIT, 200, json!({"ok": true})),
+        (SHOW, 200, failed("failed")),
+    ])
+    .await;
+    let ran = script.run(&["machine", "start", "m1"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{ran:?}");
+    assert!(ran.words.contains("did not start: workload: /nosuch"), "{ran:?}");
+
+    let script = Script::start([
+        (EXEC, 412, busy.clone()),
+        (EXEC, 200, json!({"exit_code": 0, "stdout": "hi\n", "stderr": ""})),
+        (WAIT, 200, json!({"ok": true})),
+        (SHOW, 200, machine("starting")),
+        (SHOW, 200, machine("started")),
+    ])
+    .await;
+    let ran = script.run(&["machine", "exec", "m1", "echo hi"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "hi\n"), "{ran:?}");
+    let script = Script::start([(EXEC, 412, busy), (SHOW, 200, machine("stopped"))]).await;
+    let ran = script.run(&["machine", "exec", "m1", "echo hi"]).await;
+    assert_eq!(ran.code, 1, "nothing will start it: {ran:?}");
+}
