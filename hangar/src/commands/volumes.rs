@@ -73,6 +73,9 @@ async fn create(arguments: Create, context: &mut Context<'_>) -> Result<(), Fail
         let work = rest.post("create volume", &path, &body);
         let volume = context.output.during("creating the volume", work).await?;
         print(context, &app, &volume, arguments.json.json)?;
+        if let Some(sentence) = unfinished(&volume) {
+            context.output.say(sentence)?;
+        }
     }
     Ok(())
 }
@@ -134,7 +137,45 @@ async fn show(arguments: One, context: &mut Context<'_>) -> Result<(), Failure> 
     if arguments.json.json {
         return Ok(());
     }
+    context.output.raw(life(&volume).as_bytes())?;
     context.output.raw(proof(&volume).as_bytes())
+}
+
+/// Says that a volume is not ready yet, and how to see when it is; nothing of one that is.
+fn unfinished(volume: &Value) -> Option<String> {
+    let (id, state) = (text(volume, "id"), text(volume, "state"));
+    ["creating", "restoring", "hydrating"].contains(&state).then(|| {
+        format!(
+            "Volume {id} is {state}: it is ready when `hangar volumes show {id}` says created; `hangar machine run` waits for it"
+        )
+    })
+}
+
+/// Where the volume is in its life: what `fly` shows in its list only.
+fn life(volume: &Value) -> String {
+    let mut fields = vec![("State", text(volume, "state").to_owned())];
+    let holder = match (text(volume, "host_path"), text(volume, "attached_machine_id")) {
+        ("", "") => "nobody".to_owned(),
+        ("", machine) => machine.to_owned(),
+        (path, _) => format!("this host, at {path}"),
+    };
+    fields.push(("Attached VM", holder));
+    for (label, field) in [("Deleted at", "deleted_at"), ("Removed after", "purge_after")] {
+        match text(volume, field) {
+            "" => {}
+            at => fields.push((label, when::date_text(at))),
+        }
+    }
+    for (label, field) in [
+        ("Snapshots blocked", "snapshot_blocked"),
+        ("Growth blocked", "auto_extend_blocked"),
+    ] {
+        match text(volume, field) {
+            "" => {}
+            why => fields.push((label, why.to_owned())),
+        }
+    }
+    table::block(&fields)
 }
 
 /// What is known of the volume's backups: the part that `fly` does not show.
@@ -178,12 +219,51 @@ async fn extend(arguments: Extend, context: &mut Context<'_>) -> Result<(), Fail
         return context.output.json(volume);
     }
     print(context, &app, volume, false)?;
-    let sentence = if answer["needs_restart"].as_bool().unwrap_or(false) {
-        "You will need to stop and start your Machine to increase the size of the file system"
-    } else {
-        "Your Machine got its volume size extended without needing a restart"
+    let needs_restart = answer["needs_restart"].as_bool().unwrap_or(false);
+    let holder = match text(volume, "attached_machine_id") {
+        "" => Holder::Nobody,
+        _ if !volume["host_path"].is_null() => Holder::Host,
+        id => {
+            let machine = format!("/v1/apps/{}/machines/{}", escaped(&app), escaped(id));
+            let machine = rest.get("retrieve machine", &machine).await?;
+            Holder::Machine(text(&machine, "state").to_owned())
+        }
     };
-    context.output.line(sentence)
+    context.output.line(grown(needs_restart, &holder))
+}
+
+/// Who has a volume that was extended.
+enum Holder {
+    Nobody,
+    Host,
+    /// A machine in this state.
+    Machine(String),
+}
+
+/// Says what the extend came to; for a machine that runs in the words of `fly`.
+fn grown(needs_restart: bool, holder: &Holder) -> String {
+    match holder {
+        Holder::Machine(state) if state == "suspended" => {
+            "Your Machine is suspended: its file system grows when it is resumed".to_owned()
+        }
+        Holder::Machine(state) if ["created", "stopped", "failed"].contains(&state.as_str()) => {
+            format!("Your Machine is {state}: its file system grows when it starts")
+        }
+        Holder::Nobody => {
+            "No Machine has the volume: its file system grows when one starts with it".to_owned()
+        }
+        Holder::Host if needs_restart => {
+            "Detach the volume from this host and attach it again to increase the size of its file system"
+                .to_owned()
+        }
+        Holder::Host => "The volume's file system on this host has grown with it".to_owned(),
+        Holder::Machine(_) if needs_restart => {
+            "You will need to stop and start your Machine to increase the size of the file system".to_owned()
+        }
+        Holder::Machine(_) => {
+            "Your Machine got its volume size extended without needing a restart".to_owned()
+        }
+    }
 }
 
 async fn update(arguments: Update, context: &mut Context<'_>) -> Result<(), Failure> {
@@ -195,6 +275,15 @@ async fn update(arguments: Update, context: &mut Context<'_>) -> Result<(), Fail
         "snapshot_retention_weekly": arguments.counts.snapshot_retention_weekly,
         "auto_backup_enabled": arguments.scheduled_snapshots,
     });
+    if body
+        .as_object()
+        .is_some_and(|body| body.values().all(Value::is_null))
+    {
+        return Err(Failure::MissingOption {
+            what: "nothing to change: use --snapshot-retention, --snapshot-retention-hourly, -daily or -weekly, or \
+                   --scheduled-snapshots",
+        });
+    }
     let volume = context
         .rest()?
         .put("update volume", &one(&app, &arguments.volume), &body)

@@ -123,15 +123,22 @@ fn facts(machine: &Value) -> String {
     )
 }
 
+/// Reads `VOLUME:/path`, the whole grammar: what else could follow has no meaning here.
+fn source_and_path(given: &str) -> Result<(&str, &str), Failure> {
+    given
+        .split_once(':')
+        .filter(|(source, path)| !source.is_empty() && path.starts_with('/') && !path.contains(':'))
+        .ok_or_else(|| Failure::BadValue {
+            what: "volume",
+            given: given.to_owned(),
+            expected: "use VOLUME:/path, a name or an id and an absolute directory",
+        })
+}
+
 /// Turns `data:/data` or `vol_x:/data` into a mount; a name takes a free volume of that name. A volume that is still
 /// being made is waited for.
 async fn mount(rest: &Rest, app: &str, given: &str) -> Result<Value, Failure> {
-    let bad = || Failure::BadValue {
-        what: "volume",
-        given: given.to_owned(),
-        expected: "use VOLUME:/path",
-    };
-    let (source, path) = given.split_once(':').ok_or_else(bad)?;
+    let (source, path) = source_and_path(given)?;
     let list = format!("/v1/apps/{}/volumes", escaped(app));
     let end = tokio::time::Instant::now() + VOLUME_WITHIN;
     let volume = loop {

@@ -33,3 +33,20 @@ fn an_id_is_taken_as_it_is_unless_it_is_in_the_making() {
     );
     assert_eq!(choose(&[], "vol_9"), Choice::Take(json!({"id": "vol_9"})));
 }
+
+#[test]
+fn a_mount_is_a_volume_and_a_path_and_nothing_more() {
+    assert_eq!(source_and_path("data:/data").unwrap(), ("data", "/data"));
+    for given in [
+        "data",
+        ":/data",
+        "data:",
+        "data:data",
+        "data:/data:ro",
+        "data:/data:extra:foo",
+    ] {
+        let refused = source_and_path(given).unwrap_err();
+        assert_eq!(refused.exit_code(), crate::failure::MISUSE, "{given}");
+        assert!(refused.to_string().contains("use VOLUME:/path"), "{refused}");
+    }
+}
