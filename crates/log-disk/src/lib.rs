@@ -1,0 +1,40 @@
+//! A log-structured disk whose home is an object store: its formats and its map, pure.
+//!
+//! Nothing here knows of HTTP, of files, of tasks or of a clock. The bytes stand in `docs/formats/disk.md`.
+
+mod checkpoint;
+mod compression;
+mod extent_map;
+mod fields;
+mod flaw;
+mod head;
+mod journal;
+mod object;
+mod objects;
+mod runs;
+mod seal;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod testing;
+mod units;
+
+pub use checkpoint::{Checkpoint, CheckpointHeader, LeafRef};
+pub use compression::Compression;
+pub use extent_map::{
+    ChangedLeaf, ExtentMap, LEAF_BLOCKS, LEAF_BYTES_MAX, Location, LostLeaf, PageStore, decode_leaf,
+    encode_leaf, leaf_of,
+};
+pub use flaw::Flaw;
+pub use head::{CheckpointRef, Head, SNAPSHOTS_MAX, Snapshot, Stream};
+pub use journal::{
+    JournalBlocks, PAGE_BYTES, PIECE_BLOCKS_MAX, RECORD_BLOCKS_MAX, Record, RecordHeader, RecordKind,
+    RecordPiece, RecordRoom, SUPERBLOCK_PAGES, Scan, ScanEnd, ScanStep, Superblock, newest_superblock,
+};
+pub use object::{
+    EXTENT_BLOCKS_MAX, EXTENTS_MAX, Extent, Layout, ObjectHeader, ObjectKind, PREFIX_BYTES, SealedObject,
+    Source, SourceRun, ToSeal, seal_object,
+};
+pub use objects::{ObjectFacts, ObjectName, Objects, Role, head_key};
+pub use runs::{Part, RunMap, RunValue};
+pub use seal::{Salt, Sealer, TAG_BYTES};
+pub use units::{BLOCK_BYTES, DiskId, Epoch, JournalId, Lba, ObjectSeq, Seq, Time};
