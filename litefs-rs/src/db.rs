@@ -1,0 +1,11 @@
+//! One database: its files, as SQLite writes and locks them.
+
+pub mod checksum;
+pub mod files;
+pub mod page;
+pub mod rollback_journal;
+pub mod shm;
+pub mod wal;
+
+#[cfg(test)]
+mod testing;
