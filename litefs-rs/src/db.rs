@@ -2,6 +2,7 @@
 
 pub mod checksum;
 pub mod files;
+pub mod locks;
 pub mod page;
 pub mod rollback_journal;
 pub mod shm;
