@@ -1,5 +1,6 @@
-//! One database: its files, as SQLite writes and locks them.
+//! One database: its files, as SQLite writes and locks them, and the transactions that come of it.
 
+pub mod capture;
 pub mod checksum;
 pub mod files;
 pub mod locks;

@@ -1,0 +1,584 @@
+//! PURE. When a transaction of SQLite is committed, and which pages it wrote.
+//!
+//! | journal | a transaction is committed when |
+//! |---|---|
+//! | `DELETE` | the rollback journal is unlinked |
+//! | `TRUNCATE` | it is cut to nothing |
+//! | `PERSIST`, exclusive locking | its header is overwritten with zeros |
+//! | `WAL` | the log's write lock is given up and complete frames are there |
+//! | `MEMORY`, `OFF` | the database's exclusive lock is given up, and there is no journal |
+//! | any, over several databases | the super-journal is unlinked that their journals name |
+//!
+//! A rollback ends the same way, with the pages as they were: whoever commits compares them, and makes nothing of it.
+
+mod byte_ranges;
+mod error;
+
+pub use error::CaptureError;
+
+use std::{collections::BTreeMap, io};
+
+use ltx::{PageSize, Pgno, WalSpan};
+
+use super::{
+    files::{FileKind, Files},
+    locks::{LockByte, Locks, Mode},
+    page::{DatabaseHeader, ReadHeaderError},
+    rollback_journal,
+    wal::{self, WalHeader, WalPlace},
+};
+use byte_ranges::ByteRanges;
+
+/// What an application is about to do, or what was done for it.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// Bytes are about to be written.
+    Write {
+        /// The file.
+        file: FileKind,
+        /// Where.
+        offset: u64,
+        /// The bytes.
+        data: &'a [u8],
+    },
+    /// A file is about to be cut, or grown.
+    Truncate {
+        /// The file.
+        file: FileKind,
+        /// Its new length in bytes.
+        len: u64,
+    },
+    /// A file's name is about to be removed; the database's, if it is to be dropped.
+    Unlink {
+        /// The file.
+        file: FileKind,
+    },
+    /// A super-journal is about to be unlinked: that of the transaction, if its journal names it.
+    UnlinkSuperJournal {
+        /// The last part of its path.
+        name: &'a [u8],
+    },
+    /// A byte that somebody holds alone is about to be given up: see [`Locks::given_up`].
+    GiveUp {
+        /// The byte.
+        lock: LockByte,
+        /// How it comes.
+        by: GiveUp,
+    },
+    /// What was written to a file is now durable.
+    Synced {
+        /// The file.
+        file: FileKind,
+    },
+    /// A transaction has its place in our history, or turned out to have changed nothing.
+    Committed(&'a CommitPoint),
+}
+
+/// How a lock comes to be given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GiveUp {
+    /// Its holder asked for it.
+    Request,
+    /// Its holder closed the file, or died.
+    Close,
+}
+
+/// What is to be done before the input is, in this order; but for the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Make a file durable, and say so.
+    Sync(FileKind),
+    /// Commit a transaction, and say so. If that cannot be done, see [`Trigger::may_fail`].
+    Commit(CommitPoint),
+    /// When the input is done, make its file durable, or its absence: a journal that came back after a power cut would be an
+    /// older transaction's.
+    SyncAfter,
+}
+
+/// What ended a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// Its rollback journal was finished.
+    Journal,
+    /// The super-journal of its rollback journal was.
+    SuperJournal,
+    /// A lock was given up.
+    Unlock,
+    /// The database was dropped.
+    Drop,
+}
+
+impl Trigger {
+    /// Tells whether the application hears of a failure: then the input is refused with it, and the transaction is rolled
+    /// back. Otherwise SQLite has promised the transaction already, and a node that cannot keep it must stop.
+    #[must_use]
+    pub const fn may_fail(self) -> bool {
+        match self {
+            Self::Journal | Self::SuperJournal | Self::Drop => true,
+            Self::Unlock => false,
+        }
+    }
+}
+
+/// Where a page stands as a transaction left it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PagePlace {
+    /// The database or its log. Behind the end of the database a page is zeros.
+    pub file: FileKind,
+    /// Where the page begins, in bytes.
+    pub offset: u64,
+}
+
+/// A transaction that ends now. Its pages stand in the files until the input is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitPoint {
+    /// What ended it.
+    pub trigger: Trigger,
+    /// Bytes of a page.
+    pub page_size: PageSize,
+    /// Whether pages had another size before; then all pages are here, and the old ones are gone.
+    pub resizes_pages: bool,
+    /// How many pages the database has now; 0 when it is dropped.
+    pub commit_pages: u32,
+    /// All pages that may have changed, and all that are new; never the lock page.
+    pub pages: BTreeMap<Pgno, PagePlace>,
+    /// The part of the log that it stands in.
+    pub wal: Option<WalSpan>,
+    wal_end: Option<WalPlace>,
+}
+
+/// Watches the files of one database.
+///
+/// Every input comes before what it announces is done, and waits for the outputs; after an error it is not done at all.
+#[derive(Debug, Clone)]
+pub struct Capture {
+    page_size: Option<PageSize>,
+    pages: u32,
+    /// Bytes of the database that were written since its last transaction, or since its log was last empty.
+    written: ByteRanges,
+    log: Option<Log>,
+    database_unsynced: bool,
+    log_unsynced: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Log {
+    header: WalHeader,
+    /// Behind the last transaction that was captured.
+    captured: WalPlace,
+    /// Where the newest copy of each page is.
+    pages: BTreeMap<Pgno, u64>,
+}
+
+impl Capture {
+    /// Begins with a database at rest: without a live journal and with an empty log.
+    ///
+    /// * `page_size`: nothing when there is no database yet.
+    /// * `pages`: how many it has.
+    #[must_use]
+    pub fn new(page_size: Option<PageSize>, pages: u32) -> Self {
+        Self {
+            page_size,
+            pages,
+            written: ByteRanges::default(),
+            log: None,
+            database_unsynced: false,
+            log_unsynced: false,
+        }
+    }
+
+    /// Takes an input and says what is to be done before it.
+    ///
+    /// # Errors
+    /// The application may not do this, or the files cannot be read or make no sense.
+    pub fn handle<F: Files + ?Sized>(
+        &mut self,
+        input: Input<'_>,
+        locks: &Locks,
+        files: &F,
+        out: &mut Vec<Output>,
+    ) -> Result<(), CaptureError> {
+        match input {
+            Input::Write { file, offset, data } => self.write(file, offset, data, locks, files, out),
+            Input::Truncate { file, len } => self.truncate(file, len, files, out),
+            Input::Unlink { file } => self.unlink(file, files, out),
+            Input::UnlinkSuperJournal { name } => self.unlink_super_journal(name, files, out),
+            Input::GiveUp { lock, by } => self.give_up(lock, by, files, out),
+            Input::Synced { file } => {
+                match file {
+                    FileKind::Database => self.database_unsynced = false,
+                    FileKind::Wal => self.log_unsynced = false,
+                    FileKind::RollbackJournal | FileKind::Shm => {}
+                }
+                Ok(())
+            }
+            Input::Committed(point) => {
+                self.committed(point);
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns where the newest committed copy of a page is.
+    #[must_use]
+    pub fn place(&self, pgno: Pgno) -> Option<PagePlace> {
+        let page_size = self.page_size.filter(|_| pgno.get() <= self.pages)?;
+        let in_log = self.log.as_ref().and_then(|log| log.pages.get(&pgno));
+        Some(match in_log {
+            Some(offset) => PagePlace {
+                file: FileKind::Wal,
+                offset: *offset,
+            },
+            None => in_database(page_size, pgno),
+        })
+    }
+
+    fn write<F: Files + ?Sized>(
+        &mut self,
+        file: FileKind,
+        offset: u64,
+        data: &[u8],
+        locks: &Locks,
+        files: &F,
+        out: &mut Vec<Output>,
+    ) -> Result<(), CaptureError> {
+        match file {
+            FileKind::Database => {
+                self.written
+                    .insert(offset..offset.saturating_add(data.len() as u64));
+                self.database_unsynced = true;
+                Ok(())
+            }
+            FileKind::RollbackJournal => {
+                let magic = rollback_journal::MAGIC;
+                let kept = data.len().min(magic.len());
+                let stays = offset != 0 || data[..kept] == magic[..kept];
+                if stays {
+                    Ok(())
+                } else {
+                    self.finish_journal(files, out)
+                }
+            }
+            FileKind::Wal => self.write_log(offset, data, locks, out),
+            FileKind::Shm => Ok(()),
+        }
+    }
+
+    fn write_log(
+        &mut self,
+        offset: u64,
+        data: &[u8],
+        locks: &Locks,
+        out: &mut Vec<Output>,
+    ) -> Result<(), CaptureError> {
+        if locks.state(LockByte::WalWrite) != Some(Mode::Exclusive) {
+            return Err(CaptureError::LogWithoutLock);
+        }
+        let header: Option<&[u8; wal::HEADER_BYTES]> = data.try_into().ok().filter(|_| offset == 0);
+        if let Some(header) = header {
+            self.empty_log(out);
+            self.log = WalHeader::decode(header).map(|(header, checksum)| Log {
+                header,
+                captured: WalPlace::first(checksum),
+                pages: BTreeMap::new(),
+            });
+        } else {
+            let captured = self
+                .log
+                .as_ref()
+                .map_or(wal::HEADER_BYTES as u64, |log| log.captured.offset);
+            if offset < captured {
+                return Err(CaptureError::OverwritesLog { offset, captured });
+            }
+        }
+        self.log_unsynced = true;
+        Ok(())
+    }
+
+    fn truncate<F: Files + ?Sized>(
+        &mut self,
+        file: FileKind,
+        len: u64,
+        files: &F,
+        out: &mut Vec<Output>,
+    ) -> Result<(), CaptureError> {
+        match file {
+            FileKind::Database => {
+                self.written.insert(len..u64::MAX);
+                self.database_unsynced = true;
+                Ok(())
+            }
+            FileKind::RollbackJournal if len < rollback_journal::MAGIC.len() as u64 => {
+                self.finish_journal(files, out)
+            }
+            FileKind::RollbackJournal | FileKind::Shm => Ok(()),
+            FileKind::Wal => {
+                let captured = self.log.as_ref().map_or(0, |log| log.captured.offset);
+                if len == 0 {
+                    self.empty_log(out);
+                } else if len < captured {
+                    return Err(CaptureError::CutsLog { len, captured });
+                }
+                self.log_unsynced = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn unlink<F: Files + ?Sized>(
+        &mut self,
+        file: FileKind,
+        files: &F,
+        out: &mut Vec<Output>,
+    ) -> Result<(), CaptureError> {
+        match file {
+            FileKind::Database => {
+                if let Some(page_size) = self.page_size.filter(|_| self.pages > 0) {
+                    out.push(Output::Commit(CommitPoint {
+                        trigger: Trigger::Drop,
+                        page_size,
+                        resizes_pages: false,
+                        commit_pages: 0,
+                        pages: BTreeMap::new(),
+                        wal: None,
+                        wal_end: None,
+                    }));
+                }
+                Ok(())
+            }
+            FileKind::RollbackJournal => self.finish_journal(files, out),
+            FileKind::Wal => {
+                self.empty_log(out);
+                out.push(Output::SyncAfter);
+                Ok(())
+            }
+            FileKind::Shm => Ok(()),
+        }
+    }
+
+    fn unlink_super_journal<F: Files + ?Sized>(
+        &mut self,
+        name: &[u8],
+        files: &F,
+        out: &mut Vec<Output>,
+    ) -> Result<(), CaptureError> {
+        let read = CaptureError::reading(FileKind::RollbackJournal);
+        if !rollback_journal::is_live(files).map_err(read)? {
+            return Ok(());
+        }
+        let path = rollback_journal::super_journal(files).map_err(read)?;
+        let ours = path.is_some_and(|path| path.rsplit(|byte| *byte == b'/').next() == Some(name));
+        if ours {
+            self.end_transaction(Trigger::SuperJournal, files, out)?;
+        }
+        Ok(())
+    }
+
+    fn give_up<F: Files + ?Sized>(
+        &mut self,
+        lock: LockByte,
+        by: GiveUp,
+        files: &F,
+        out: &mut Vec<Output>,
+    ) -> Result<(), CaptureError> {
+        match lock {
+            LockByte::WalWrite => match by {
+                GiveUp::Request => self.capture_log(files, out),
+                // Its writer died, perhaps after its last frame and before it told SQLite's other processes. If they go on,
+                // they overwrite it; if one rebuilds the index it finds the frames, and then gives this lock up.
+                GiveUp::Close => Ok(()),
+            },
+            LockByte::Shared => {
+                let in_log = self.log.as_ref().is_some_and(|log| !log.pages.is_empty());
+                let live = rollback_journal::is_live(files);
+                if in_log || live.map_err(CaptureError::reading(FileKind::RollbackJournal))? {
+                    // What was written is a checkpoint's, or will be rolled back.
+                    return Ok(());
+                }
+                self.end_transaction(Trigger::Unlock, files, out)
+            }
+            LockByte::Pending
+            | LockByte::Reserved
+            | LockByte::WalCheckpoint
+            | LockByte::WalRecover
+            | LockByte::WalRead0
+            | LockByte::WalRead1
+            | LockByte::WalRead2
+            | LockByte::WalRead3
+            | LockByte::WalRead4
+            | LockByte::WalOpen => Ok(()),
+        }
+    }
+
+    /// Before the log's frames go: they are all in the database, and must be there for good.
+    fn empty_log(&mut self, out: &mut Vec<Output>) {
+        if self.log.take().is_some_and(|log| !log.pages.is_empty()) && self.database_unsynced {
+            out.push(Output::Sync(FileKind::Database));
+        }
+        self.written.clear();
+    }
+
+    fn finish_journal<F: Files + ?Sized>(
+        &mut self,
+        files: &F,
+        out: &mut Vec<Output>,
+    ) -> Result<(), CaptureError> {
+        // SQLite writes to the database only under a live journal: one that never was has nothing to finish.
+        let live = rollback_journal::is_live(files);
+        if live.map_err(CaptureError::reading(FileKind::RollbackJournal))? {
+            self.end_transaction(Trigger::Journal, files, out)?;
+            out.push(Output::SyncAfter);
+        }
+        Ok(())
+    }
+
+    /// Ends what was written to the database itself.
+    fn end_transaction<F: Files + ?Sized>(
+        &mut self,
+        trigger: Trigger,
+        files: &F,
+        out: &mut Vec<Output>,
+    ) -> Result<(), CaptureError> {
+        if self.written.is_empty() {
+            return Ok(());
+        }
+        let header = DatabaseHeader::read(files).map_err(|error| match error {
+            ReadHeaderError::Read(source) => CaptureError::reading(FileKind::Database)(source),
+            ReadHeaderError::Header(source) => CaptureError::Header(source),
+        })?;
+        let Some(header) = header else {
+            return if self.pages == 0 {
+                Ok(())
+            } else {
+                Err(CaptureError::Emptied { pages: self.pages })
+            };
+        };
+        let file_bytes = files.len(FileKind::Database);
+        let commit_pages = header.pages(file_bytes.map_err(CaptureError::reading(FileKind::Database))?);
+        let page_size = header.page_size;
+        let resizes_pages = self.page_size.is_some_and(|before| before != page_size);
+        let before = if resizes_pages { 0 } else { self.pages };
+        let written = self
+            .written
+            .blocks(u64::from(page_size.bytes()), u64::from(commit_pages));
+        let written = written.filter_map(|block| u32::try_from(block + 1).ok());
+        let pages = written
+            .chain(before + 1..=commit_pages)
+            .filter_map(Pgno::new)
+            .filter(|pgno| *pgno != page_size.lock_page())
+            .map(|pgno| (pgno, in_database(page_size, pgno)))
+            .collect();
+        if self.database_unsynced {
+            out.push(Output::Sync(FileKind::Database));
+        }
+        out.push(Output::Commit(CommitPoint {
+            trigger,
+            page_size,
+            resizes_pages,
+            commit_pages,
+            pages,
+            wal: None,
+            wal_end: None,
+        }));
+        Ok(())
+    }
+
+    /// Ends what was appended to the log. More than one transaction is there when a writer died before, and when SQLite
+    /// repeats a commit to fill a sector.
+    fn capture_log<F: Files + ?Sized>(
+        &mut self,
+        files: &F,
+        out: &mut Vec<Output>,
+    ) -> Result<(), CaptureError> {
+        let Some(log) = &self.log else {
+            return Ok(());
+        };
+        let found = wal::transactions(files, &log.header, log.captured, u64::MAX);
+        let Some(found) = found.map_err(CaptureError::reading(FileKind::Wal))? else {
+            return Ok(());
+        };
+        let page_size = log.header.page_size;
+        if let Some(before) = self.page_size.filter(|before| *before != page_size) {
+            return Err(CaptureError::LogPageSize {
+                log: page_size,
+                database: before,
+            });
+        }
+        let mut pages = BTreeMap::new();
+        for pgno in (self.pages + 1..=found.commit_pages).filter_map(Pgno::new) {
+            let in_log = log.pages.get(&pgno).map(|offset| in_log(*offset));
+            pages.insert(pgno, in_log.unwrap_or_else(|| in_database(page_size, pgno)));
+        }
+        pages.extend(found.pages.iter().map(|(pgno, offset)| (*pgno, in_log(*offset))));
+        pages.retain(|pgno, _| pgno.get() <= found.commit_pages && *pgno != page_size.lock_page());
+        if self.log_unsynced {
+            out.push(Output::Sync(FileKind::Wal));
+        }
+        out.push(Output::Commit(CommitPoint {
+            trigger: Trigger::Unlock,
+            page_size,
+            resizes_pages: false,
+            commit_pages: found.commit_pages,
+            pages,
+            wal: Some(WalSpan {
+                offset_bytes: log.captured.offset,
+                size_bytes: found.end.offset - log.captured.offset,
+                salt1: log.header.salts.0,
+                salt2: log.header.salts.1,
+            }),
+            wal_end: Some(found.end),
+        }));
+        Ok(())
+    }
+
+    fn committed(&mut self, point: &CommitPoint) {
+        if point.commit_pages == 0 {
+            *self = Self::new(None, 0);
+            return;
+        }
+        self.page_size = Some(point.page_size);
+        self.pages = point.commit_pages;
+        match (&mut self.log, point.wal_end) {
+            (Some(log), Some(end)) => {
+                assert!(log.captured.offset < end.offset, "a log is captured forwards");
+                let in_log = point
+                    .pages
+                    .iter()
+                    .filter(|(_, place)| place.file == FileKind::Wal);
+                log.pages
+                    .extend(in_log.map(|(pgno, place)| (*pgno, place.offset)));
+                log.captured = end;
+            }
+            _ => self.written.clear(),
+        }
+    }
+}
+
+/// Where a page is in the database file.
+pub(super) fn in_database(page_size: PageSize, pgno: Pgno) -> PagePlace {
+    PagePlace {
+        file: FileKind::Database,
+        offset: u64::from(pgno.get() - 1) * u64::from(page_size.bytes()),
+    }
+}
+
+/// Where a page is in the log.
+pub(super) fn in_log(offset: u64) -> PagePlace {
+    PagePlace {
+        file: FileKind::Wal,
+        offset,
+    }
+}
+
+/// Reads a page from where it stands; behind the end of its file it is zeros.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read_page<F: Files + ?Sized>(files: &F, place: PagePlace, page: &mut [u8]) -> io::Result<()> {
+    let read = files.read_at(place.file, page, place.offset)?;
+    page[read..].fill(0);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
