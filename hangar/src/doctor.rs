@@ -11,7 +11,7 @@ mod disks;
 mod guests;
 mod kernel;
 mod passthrough;
-mod store;
+pub(crate) mod store;
 mod sys;
 
 /// How a check came out.

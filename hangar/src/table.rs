@@ -26,5 +26,11 @@ pub fn block(fields: &[(&str, String)]) -> String {
         .collect()
 }
 
+/// Writes `1 machine`, `2 machines`.
+pub fn counted(count: u64, what: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{end}")
+}
+
 #[cfg(test)]
 mod tests;

@@ -53,6 +53,8 @@ pub struct Service {
     metrics: Metrics,
     /// Whether the bucket was listed since the start: until then the catalog may not know every snapshot.
     adopted: Arc<AtomicBool>,
+    /// Snapshots in the bucket that are sealed under other cluster keys, by key, as last listed.
+    other_keys: Arc<Mutex<BTreeMap<String, u64>>>,
     clock_watch: Arc<Mutex<ClockWatch>>,
     /// How each pool was judged last, by name.
     pressures: Arc<Mutex<BTreeMap<String, Pressure>>>,
@@ -84,6 +86,7 @@ impl Service {
                 runner,
                 metrics,
                 adopted: Arc::default(),
+                other_keys: Arc::default(),
                 clock_watch,
                 pressures: Arc::default(),
                 started: Instant::now(),
@@ -113,6 +116,18 @@ impl Service {
 
     fn pressures(&self) -> MutexGuard<'_, BTreeMap<String, Pressure>> {
         self.pressures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how many snapshots in the bucket are sealed under other cluster keys, by the key's id.
+    pub fn other_keys(&self) -> BTreeMap<String, u64> {
+        self.other_keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn note_other_keys(&self, found: BTreeMap<String, u64>) {
+        *self.other_keys.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
     pub(crate) fn mark_adopted(&self) {

@@ -117,9 +117,18 @@ impl Service {
             Ok(Err(error)) => return Err(chain(&error)),
             Ok(Ok(listing)) => listing,
         };
-        for damage in &listing.unreadable {
+        let (sealed, damaged) = listing.by_other_keys();
+        for damage in damaged {
             warn!(damage = %damage, "manifest in the bucket cannot be read");
         }
+        for (key, snapshots) in &sealed {
+            warn!(
+                cluster_key_id = key,
+                snapshots,
+                "snapshots in the bucket are sealed under another cluster key; import it to see them (`hangar key import`)"
+            );
+        }
+        self.note_other_keys(sealed);
         let found: Vec<Snapshot> = listing.heads.iter().filter_map(Snapshot::adopted).collect();
         let now = ctx.clock.now();
         let adopted = ctx.catalog.transact(move |tx| {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Context, items, text};
 use crate::cli::volumes::{One, SnapshotList, SnapshotVerify, Snapshots};
+use crate::doctor::store::sealed_by_others;
 use crate::failure::Failure;
 use crate::rest::escaped;
 use crate::{size, table, when};
@@ -54,6 +55,16 @@ async fn list(arguments: SnapshotList, context: &mut Context<'_>) -> Result<(), 
             .during("listing snapshots", rest.get("list snapshots", &path))
             .await?,
     );
+    // A hint at most: a list that is there is shown even when this cannot be asked.
+    if arguments.volume.is_none()
+        && snapshots.is_empty()
+        && let Ok(node) = rest.get("look at the node", "/hangar/v1/node").await
+        && let Some(sealed) = sealed_by_others(&node["volumed"])
+    {
+        context.output.say(format!(
+            "{sealed}: import it with `hangar key import FILE` to see them here"
+        ))?;
+    }
     if arguments.json.json {
         return context.output.json(&snapshots);
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{Finding, Verdict};
 use crate::node::{Layout, NodeConfig};
 use crate::size;
+use crate::table::counted;
 use crate::up::s3;
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -138,6 +139,11 @@ pub(super) fn snapshot_room(pools: Option<&[Value]>) -> Finding {
 
 pub(super) fn key(health: Option<&Value>) -> Finding {
     const NAME: &str = "cluster key";
+    if let Some(sealed) = health.and_then(sealed_by_others) {
+        let follows = "nothing of theirs is listed or can be restored here";
+        let remedy = "hangar key import FILE, with what `hangar key export` gave on the node that made them";
+        return Finding::bad(NAME, Verdict::Warning, (sealed, follows, remedy));
+    }
     match health.and_then(|health| health["key_exported"].as_bool()) {
         Some(true) => Finding::ok(NAME, "exported"),
         Some(false) => {
@@ -147,6 +153,18 @@ pub(super) fn key(health: Option<&Value>) -> Finding {
         }
         None => Finding::bad(NAME, Verdict::Note, ("not known while the node is down", "", "")),
     }
+}
+
+/// Says what the bucket holds that only another cluster key opens.
+pub(crate) fn sealed_by_others(health: &Value) -> Option<String> {
+    let keys = health["other_keys"].as_object().filter(|keys| !keys.is_empty())?;
+    let count: u64 = keys.values().filter_map(Value::as_u64).sum();
+    let ids: Vec<&str> = keys.keys().map(String::as_str).collect();
+    Some(format!(
+        "the bucket holds {} sealed under another cluster key ({})",
+        counted(count, "snapshot"),
+        ids.join(", ")
+    ))
 }
 
 pub(super) fn zones(node: Option<&NodeConfig>) -> Finding {

@@ -20,3 +20,10 @@ fn a_block_aligns_labels_to_twenty_characters() {
     ]);
     assert_eq!(text, "                  ID: vol_1\n Scheduled snapshots: true\n");
 }
+
+#[test]
+fn one_thing_is_not_several() {
+    assert_eq!(counted(0, "machine"), "0 machines");
+    assert_eq!(counted(1, "machine"), "1 machine");
+    assert_eq!(counted(2, "machine"), "2 machines");
+}

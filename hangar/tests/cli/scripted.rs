@@ -152,3 +152,21 @@ async fn a_start_waits_until_the_machine_runs_and_a_command_waits_for_a_start() 
     let ran = script.run(&["machine", "exec", "m1", "echo hi"]).await;
     assert_eq!(ran.code, 1, "nothing will start it: {ran:?}");
 }
+
+#[tokio::test]
+async fn an_empty_list_says_what_another_cluster_key_would_show() {
+    let node = json!({"volumed": {"other_keys": {"ck-1": 2}}});
+    let script = Script::start([
+        ("GET /hangar/v1/snapshots", 200, json!([])),
+        ("GET /hangar/v1/node", 200, node),
+    ])
+    .await;
+    let ran = script.run(&["volumes", "snapshots", "list"]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(
+        ran.words
+            .contains("2 snapshots sealed under another cluster key (ck-1)")
+            && ran.words.contains("hangar key import"),
+        "{ran:?}"
+    );
+}

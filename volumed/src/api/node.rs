@@ -36,6 +36,7 @@ pub(super) async fn health(State(service): State<Service>) -> Answer<Value> {
         "zones": ctx.settings.zones,
         "cluster_key_id": ctx.keys.get().id().to_string(),
         "key_exported": exported.is_some(),
+        "other_keys": service.other_keys(),
         "pools": pools,
         "object_store": object_store,
         "running_operations": running,

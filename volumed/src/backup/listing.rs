@@ -1,13 +1,16 @@
 //! What is in the bucket, from the bucket alone.
 
+use std::collections::BTreeMap;
+
 use futures_util::{StreamExt, stream};
 use objstore::{ListError, Remedy};
 
-use super::damage::Damage;
+use super::damage::{Damage, Flaw};
 use super::fetch::{ManifestError, list_all, manifest_head};
 use super::manifest::{Decoded, ManifestHead};
 use super::names::{IdError, ROOT, SnapshotRef, check_id, manifests_prefix, volume_prefix};
 use super::{Backups, MANIFEST};
+use crate::keys::UnwrapError;
 
 /// Why a bucket could not be listed.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +63,22 @@ pub async fn list(backups: &Backups) -> Result<Listing, ListingError> {
     }
     sort(&mut listing);
     Ok(listing)
+}
+
+impl Listing {
+    /// Splits what is unreadable: how many snapshots each other cluster key has sealed, and what is damaged.
+    pub fn by_other_keys(&self) -> (BTreeMap<String, u64>, Vec<&Damage>) {
+        let (mut sealed, mut damaged) = (BTreeMap::new(), Vec::new());
+        for damage in &self.unreadable {
+            match &damage.flaw {
+                Flaw::Unwrap(UnwrapError::OtherClusterKey { wrapped_by, .. }) => {
+                    *sealed.entry(wrapped_by.to_string()).or_insert(0) += 1;
+                }
+                _ => damaged.push(damage),
+            }
+        }
+        (sealed, damaged)
+    }
 }
 
 /// Lists the snapshots of one volume.

@@ -45,3 +45,17 @@ fn a_pool_without_reflink_that_cannot_promise_a_copy_of_its_largest_volume_is_wa
     assert_eq!(snapshot_room(Some(&[pool(true, 8)])).verdict, Verdict::Ok);
     assert_eq!(snapshot_room(None).verdict, Verdict::Note);
 }
+
+#[test]
+fn a_bucket_of_another_cluster_key_is_named_with_what_to_do() {
+    let health = json!({"key_exported": true, "other_keys": {"ck-1": 2, "ck-2": 1}});
+    let finding = key(Some(&health));
+    assert_eq!(finding.verdict, Verdict::Warning);
+    assert!(
+        finding
+            .found
+            .contains("3 snapshots sealed under another cluster key (ck-1, ck-2)"),
+        "{finding:?}"
+    );
+    assert!(finding.remedy.contains("hangar key import"), "{finding:?}");
+}

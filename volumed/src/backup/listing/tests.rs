@@ -176,3 +176,21 @@ async fn one_snapshot_is_read_alone() {
         Err(ListingError::Id(_))
     ));
 }
+
+#[tokio::test]
+async fn snapshots_under_another_cluster_key_are_counted_and_not_called_damaged() {
+    let (store, backups) = memory_backups();
+    fill(&backups).await;
+    let ours = backups.cluster_key.id().to_string();
+    let damaged = SnapshotRef::new("vol_1", "vs_a").unwrap().manifest_key();
+    assert!(store.damage(&damaged, |bytes| bytes[0] ^= 1));
+    let stranger = Backups::new(
+        Arc::new(store),
+        ClusterKey::from_bytes([8; 32]),
+        Workers::inline(),
+    );
+    let listing = list(&stranger).await.unwrap();
+    let (sealed, damages) = listing.by_other_keys();
+    assert_eq!(sealed, [(ours, 3)].into());
+    assert_eq!((damages.len(), &damages[0].object), (1, &damaged));
+}
