@@ -1,7 +1,8 @@
 //! The configuration of a machine as this runner understands it, checked field by field.
 //!
 //! What is asked for and cannot be done is refused with its name; nothing is silently left out. An empty value
-//! (`null`, `""`, `[]`, `{}`, `false`, `0`) asks for nothing and is always accepted.
+//! (`null`, `""`, `[]`, `{}`, `false`, `0`) asks for nothing and is always accepted; but no processors and no memory are
+//! asked for by mistake.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,6 +1,9 @@
 //! Request bodies: any content type, JSON objects, every optional field may be null.
 
+use std::fmt;
+
 use axum::extract::{FromRequest, Request};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::Api;
@@ -29,9 +32,77 @@ impl FromRequest<Api> for JsonBody {
         if bytes.trim_ascii().is_empty() {
             return Ok(Self(None));
         }
-        serde_json::from_slice(&bytes)
-            .map(|value| Self(Some(value)))
+        serde_json::from_slice::<Unambiguous>(&bytes)
+            .map(|Unambiguous(value)| Self(Some(value)))
             .map_err(Refusal::MalformedJson)
+    }
+}
+
+/// JSON in which no object says one thing twice: readers differ in which of the two they take.
+struct Unambiguous(Value);
+
+impl<'de> Deserialize<'de> for Unambiguous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UnambiguousVisitor).map(Self)
+    }
+}
+
+struct UnambiguousVisitor;
+
+impl<'de> Visitor<'de> for UnambiguousVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Unambiguous(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some((name, Unambiguous(value))) = fields.next_entry::<String, _>()? {
+            if map.contains_key(&name) {
+                return Err(A::Error::custom(format_args!(
+                    "the field {name:?} is given twice"
+                )));
+            }
+            map.insert(name, value);
+        }
+        Ok(Value::Object(map))
     }
 }
 
@@ -82,3 +153,6 @@ pub(super) fn flag(body: &Map<String, Value>, field: &'static str) -> Result<Opt
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

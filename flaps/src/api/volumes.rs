@@ -66,6 +66,7 @@ async fn create_request(api: &Api, scope: &AppScope, body: Map<String, Value>) -
     if let Some(region) = body::text(&body, "region")? {
         api.check_region(region)?;
     }
+    check_compute(&body)?;
     let source = body::text(&body, "source_volume_id")?;
     let snapshot = body::text(&body, "snapshot_id")?;
     if let Some(source) = source {
@@ -92,6 +93,34 @@ async fn create_request(api: &Api, scope: &AppScope, body: Map<String, Value>) -
             .or_insert(Value::String(api.default_region().code.clone()));
     }
     Ok(Value::Object(request))
+}
+
+/// The hint where to place a volume means nothing on one node, but is not taken for sense when it is none.
+fn check_compute(body: &Map<String, Value>) -> Result<(), Refusal> {
+    let hint = match body.get("compute") {
+        None | Some(Value::Null) => return Ok(()),
+        Some(Value::Object(hint)) => hint,
+        Some(_) => {
+            return Err(Refusal::BadField {
+                field: "compute",
+                expected: "an object",
+            });
+        }
+    };
+    for field in ["compute.cpus", "compute.memory_mb"] {
+        let name = field.trim_start_matches("compute.");
+        match hint.get(name) {
+            None | Some(Value::Null) => {}
+            Some(Value::Number(number)) if number.as_u64().is_some() => {}
+            Some(_) => {
+                return Err(Refusal::OutOfRange {
+                    field,
+                    expected: "a whole number, 0 or more",
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn check_snapshot(api: &Api, app: &AppRow, snapshot: &str) -> Result<(), Refusal> {

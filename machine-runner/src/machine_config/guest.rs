@@ -69,10 +69,7 @@ pub(super) fn parse(config: &Map<String, Value>) -> Result<Guest, InvalidConfig>
             return Err(InvalidConfig::new("config.guest.cpu_kind", sentence));
         }
     };
-    let cpus = guest
-        .integer("cpus", 0..=16)?
-        .filter(|cpus| *cpus > 0)
-        .unwrap_or(base.cpus);
+    let cpus = guest.integer("cpus", 1..=16)?.unwrap_or(base.cpus);
     if !cpus.is_power_of_two() && !cpus.is_multiple_of(2) {
         return Err(InvalidConfig::new(
             "config.guest.cpus",
@@ -80,9 +77,7 @@ pub(super) fn parse(config: &Map<String, Value>) -> Result<Guest, InvalidConfig>
         ));
     }
     let memory_max = cpus * per_cpu_max;
-    let memory_mb = guest
-        .integer("memory_mb", 0..=131_072)?
-        .filter(|memory| *memory > 0);
+    let memory_mb = guest.integer("memory_mb", 1..=131_072)?;
     let memory_mb = memory_mb.unwrap_or(
         base.memory_mb
             .max(cpus * if per_cpu_max == 2048 { 256 } else { 2048 }),

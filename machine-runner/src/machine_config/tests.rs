@@ -248,3 +248,15 @@ fn a_mount_says_how_its_volume_grows_by_itself() {
         assert_eq!(grows(bad), Err(format!("config.mounts[0].{field}")));
     }
 }
+
+#[test]
+fn no_processors_and_no_memory_are_not_asked_for_on_purpose() {
+    for (guest, field) in [
+        (json!({"cpus": 0}), "config.guest.cpus"),
+        (json!({"memory_mb": 0}), "config.guest.memory_mb"),
+    ] {
+        let refused = MachineConfig::parse(&json!({"image": "demo", "guest": guest})).unwrap_err();
+        assert_eq!(refused.field, field);
+        assert!(refused.sentence.contains("from 1 to"), "{refused}");
+    }
+}

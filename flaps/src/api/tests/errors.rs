@@ -35,6 +35,33 @@ async fn malformed_json_is_400_with_its_position() {
 }
 
 #[tokio::test]
+async fn a_field_given_twice_is_400_and_a_senseless_placement_hint_422() {
+    let world = World::with_app("a1").await;
+    let path = "/v1/apps/a1/volumes";
+    let headers = [("authorization", "Bearer root-token")];
+    let twice = b"{\"name\": \"data\", \"size_gb\": 1, \"size_gb\": 2}".to_vec();
+    let (status, answer) = world.raw(Method::POST, path, &headers, twice).await;
+    assert_eq!(status, 400, "{answer}");
+    assert!(
+        answer["error"]
+            .as_str()
+            .unwrap()
+            .contains("\"size_gb\" is given twice"),
+        "{answer}"
+    );
+    for (compute, expected) in [
+        (json!({"cpus": -1}), 422),
+        (json!({"cpus": 1, "memory_mb": "much"}), 422),
+        (json!(7), 400),
+    ] {
+        let body = json!({"name": "data", "compute": compute});
+        let (status, answer) = world.call(Method::POST, path, Some(body)).await;
+        assert_eq!(status, expected, "{compute}: {answer}");
+        assert!(answer["error"].as_str().unwrap().contains("compute"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_above_the_limit_is_413() {
     let world = World::with_app("a1").await;
     let body = vec![b' '; 65537];
