@@ -34,7 +34,7 @@ pub enum Refusal {
         path: String,
     },
     /// No such app.
-    #[error("app {name:?} not found; list them with GET /v1/apps")]
+    #[error("app {name:?} not found; `hangar apps list` shows which there are")]
     AppNotFound {
         /// As asked.
         name: String,
@@ -159,7 +159,7 @@ pub enum Refusal {
     },
     /// The app still runs something and `force=false` was given.
     #[error(
-        "app {app:?} has {machines} machines that are not stopped; stop them or destroy the app with force=true"
+        "app {app:?} has machines that are not stopped ({machines}); stop them or destroy the app with force=true"
     )]
     AppInUse {
         /// The app.

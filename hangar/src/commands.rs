@@ -85,6 +85,24 @@ async fn dispatch(command: Command, context: &mut Context<'_>) -> Result<(), Fai
     }
 }
 
+/// Says what was not found and where, as `fly` does: the API says only what kind of thing.
+fn naming(failure: Failure, kind: &str, id: &str, app: &str) -> Failure {
+    match failure {
+        Failure::Refused {
+            doing,
+            status: 404,
+            error,
+            request_id,
+        } if error == format!("{kind} not found") => Failure::Refused {
+            doing,
+            status: 404,
+            error: format!("{kind} {id} was not found in app '{app}'"),
+            request_id,
+        },
+        other => other,
+    }
+}
+
 /// A text field of an object, or nothing.
 fn text<'v>(value: &'v Value, field: &str) -> &'v str {
     value[field].as_str().unwrap_or_default()

@@ -70,6 +70,16 @@ pub enum Failure {
         /// Why.
         source: std::io::Error,
     },
+    /// The node does not know the token.
+    #[error(
+        "{doing}: {endpoint} does not know this token; use the one in the node's flaps/token file, by -t, FLY_API_TOKEN or not at all on the node's own host"
+    )]
+    BadToken {
+        /// What was being done.
+        doing: &'static str,
+        /// The address asked.
+        endpoint: String,
+    },
     /// No app was named.
     #[error("the app's name is missing; use -a/--app, FLY_APP or HANGAR_APP")]
     MissingApp,
@@ -148,6 +158,14 @@ pub enum Failure {
         /// How many errors.
         count: usize,
     },
+    /// A thing is not of the app that was named.
+    #[error("{what} is of app '{app}'")]
+    OtherApp {
+        /// What.
+        what: String,
+        /// The app that it is of.
+        app: String,
+    },
     /// Something essential is missing on this host.
     #[error("this host cannot run a node yet; see above")]
     HostNotReady,
@@ -200,12 +218,14 @@ impl Failure {
             Self::NotTheApi { .. }
             | Self::NoNode { .. }
             | Self::Token { .. }
+            | Self::BadToken { .. }
             | Self::Declined
             | Self::NoFreeVolume { .. }
             | Self::MachineBusy { .. }
             | Self::NotStarted { .. }
             | Self::GuestCommand { .. }
             | Self::Damaged { .. }
+            | Self::OtherApp { .. }
             | Self::HostNotReady
             | Self::File { .. }
             | Self::Import { .. } => NO,

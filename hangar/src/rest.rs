@@ -33,9 +33,18 @@ impl Rest {
     /// Finds the node and its token.
     ///
     /// # Errors
-    /// [`Failure::NoNode`], [`Failure::Token`].
+    /// [`Failure::NoNode`], [`Failure::Token`], [`Failure::BadValue`] for an endpoint that is no URL.
     pub fn new(environment: &Environment) -> Result<Self, Failure> {
         let base = environment.endpoint()?;
+        let is_url = reqwest::Url::parse(&base)
+            .is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+        if !is_url {
+            return Err(Failure::BadValue {
+                what: "endpoint",
+                given: base,
+                expected: "use a URL like http://127.0.0.1:4280",
+            });
+        }
         Ok(Self {
             base,
             token: environment.token()?,
@@ -106,7 +115,7 @@ impl Rest {
     /// Sends a request and reads the whole answer.
     ///
     /// # Errors
-    /// [`Failure::Unreachable`], [`Failure::Refused`], [`Failure::NotTheApi`].
+    /// [`Failure::Unreachable`], [`Failure::Refused`], [`Failure::BadToken`], [`Failure::NotTheApi`].
     pub async fn send(&self, ask: Ask<'_>) -> Result<Value, Failure> {
         let doing = ask.doing;
         let response = self.open(ask).await?;
@@ -160,6 +169,10 @@ impl Rest {
             .as_ref()
             .and_then(|body| body.get("message").or(body.get("error"))?.as_str());
         match sentence {
+            Some(_) if status == 401 => Err(Failure::BadToken {
+                doing,
+                endpoint: self.base.clone(),
+            }),
             Some(error) => Err(Failure::Refused {
                 doing,
                 status,

@@ -254,7 +254,7 @@ async fn a_volume_is_created_shown_extended_and_destroyed() {
     );
     assert!(
         ran.out
-            .ends_with("Your Machine got its volume size extended without needing a restart\n"),
+            .ends_with("No Machine has the volume: its file system grows when one starts with it\n"),
         "{}",
         ran.out
     );
@@ -289,7 +289,10 @@ async fn exit_codes_tell_no_from_later_from_misuse() {
     let ran = world.run(&["volumes", "show", "vol_nope"]).await;
     assert_eq!(
         (ran.code, ran.words.as_str()),
-        (1, "Error: retrieve volume: volume not found (Request ID: R-1)\n")
+        (
+            1,
+            "Error: retrieve volume: volume vol_nope was not found in app 'a1' (Request ID: R-1)\n"
+        )
     );
     assert_eq!(world.run(&["volumes", "show", "vol_busy"]).await.code, 3);
     assert_eq!(world.run(&["volumes", "show"]).await.code, 2);

@@ -64,7 +64,7 @@ pub struct Create {
     #[arg(short, long)]
     pub region: Option<String>,
     /// Size in GB [default: 1, or the snapshot's]
-    #[arg(short, long, value_name = "GB")]
+    #[arg(short, long, value_name = "GB", allow_hyphen_values = true)]
     pub size: Option<String>,
     /// How many
     #[arg(short = 'n', long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -270,6 +270,9 @@ pub struct SnapshotList {
 pub struct SnapshotVerify {
     /// Snapshot id
     pub snapshot: String,
+    /// App that it must be of.
+    #[command(flatten)]
+    pub app: AppArg,
     /// Output.
     #[command(flatten)]
     pub json: JsonArg,

@@ -89,6 +89,10 @@ async fn destroy(arguments: Destroy, context: &mut Context<'_>) -> Result<(), Fa
         let work = rest.delete("destroy app", &path);
         context.output.during(&format!("destroying {name}"), work).await?;
         context.output.line(format!("Destroyed app {name}"))?;
+        context.output.say(format!(
+            "Its volumes can be recovered for a day: `hangar apps create {name}`, then `hangar volumes list --all -a {name}` \
+             and `hangar volumes recover`"
+        ))?;
     }
     Ok(())
 }

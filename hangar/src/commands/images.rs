@@ -26,6 +26,11 @@ async fn import(arguments: Import, context: &mut Context<'_>) -> Result<(), Fail
             source,
         })?;
         json!({"path": path, "name": arguments.name})
+    } else if looks_like_path(&arguments.source) {
+        return Err(Failure::File {
+            path: local.to_owned(),
+            source: std::io::ErrorKind::NotFound.into(),
+        });
     } else if let Some(given) = arguments.name {
         let expected = "an image of a registry keeps its reference; --name is for files";
         return Err(Failure::BadValue {
@@ -55,6 +60,14 @@ async fn import(arguments: Import, context: &mut Context<'_>) -> Result<(), Fail
             .output
             .line(format!("Imported {} {}", names(image), text(image, "digest")))
     })
+}
+
+/// Tells a path from an image's reference, which never begins like one and never ends like an archive.
+fn looks_like_path(source: &str) -> bool {
+    source.starts_with(['.', '/', '~'])
+        || [".tar", ".tar.gz", ".tgz"]
+            .iter()
+            .any(|end| source.ends_with(end))
 }
 
 /// Shows the progress lines and returns the last one, which holds the images.

@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::{Context, items, text};
+use super::{Context, items, naming, text};
 use crate::cli::AppArg;
 use crate::cli::machine::{Command, Destroy, List, Many, Restart, Status, Stop, Suspend};
 use crate::failure::Failure;
 use crate::rest::{Rest, escaped};
+use crate::table;
 
 mod config;
 mod exec;
@@ -82,23 +83,7 @@ impl Machine {
 
     /// Says which machine was not found, as `fly` does.
     fn named(&self, failure: Failure) -> Failure {
-        match failure {
-            Failure::Refused {
-                doing,
-                status: 404,
-                error,
-                request_id,
-            } if error == "machine not found" => {
-                let error = format!("machine {} was not found in app '{}'", self.id, self.app);
-                Failure::Refused {
-                    doing,
-                    status: 404,
-                    error,
-                    request_id,
-                }
-            }
-            other => other,
-        }
+        naming(failure, "machine", &self.id, &self.app)
     }
 }
 
@@ -127,8 +112,9 @@ async fn list(arguments: List, context: &mut Context<'_>) -> Result<(), Failure>
     }
     let heading = context.output.bold(&app);
     context.output.line(format!(
-        "{} machines have been retrieved from app {app}.\n\n{heading}",
-        machines.len()
+        "{} {} been retrieved from app {app}.\n\n{heading}",
+        table::counted(machines.len() as u64, "machine"),
+        if machines.len() == 1 { "has" } else { "have" },
     ))?;
     let table = render::list(&machines, context.clock.now());
     context.output.raw(table.as_bytes())

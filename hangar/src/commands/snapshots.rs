@@ -119,8 +119,18 @@ fn table_of(snapshots: &[Value], with_source: bool, now: jiff::Timestamp) -> Str
 }
 
 async fn verify(arguments: SnapshotVerify, context: &mut Context<'_>) -> Result<(), Failure> {
-    let path = format!("/hangar/v1/snapshots/{}/verify", escaped(&arguments.snapshot));
+    let path = format!("/hangar/v1/snapshots/{}", escaped(&arguments.snapshot));
     let rest = context.rest()?;
+    if let Some(app) = arguments.app.app {
+        let snapshot = rest.get("retrieve snapshot", &path).await?;
+        if text(&snapshot, "app") != app {
+            return Err(Failure::OtherApp {
+                what: format!("snapshot {}", arguments.snapshot),
+                app: text(&snapshot, "app").to_owned(),
+            });
+        }
+    }
+    let path = format!("{path}/verify");
     let body = json!({});
     let work = rest.post("verify snapshot", &path, &body);
     let report = context.output.during("reading the snapshot back", work).await?;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Context, items, snapshots, text};
+use super::{Context, items, naming, snapshots, text};
 use crate::cli::volumes::{Command, Create, Destroy, Extend, Fork, List, One, Update};
 use crate::failure::Failure;
 use crate::rest::escaped;
@@ -132,7 +132,8 @@ async fn show(arguments: One, context: &mut Context<'_>) -> Result<(), Failure> 
     let volume = context
         .rest()?
         .get("retrieve volume", &one(&app, &arguments.volume))
-        .await?;
+        .await
+        .map_err(|failure| naming(failure, "volume", &arguments.volume, &app))?;
     print(context, &app, &volume, arguments.json.json)?;
     if arguments.json.json {
         return Ok(());
@@ -206,14 +207,16 @@ async fn extend(arguments: Extend, context: &mut Context<'_>) -> Result<(), Fail
     let size_gb = match wanted {
         NewSize::To(size_gb) => size_gb,
         NewSize::By(more) => {
-            let volume = rest.get("retrieve volume", &path).await?;
+            let volume = rest.get("retrieve volume", &path).await;
+            let volume = volume.map_err(|failure| naming(failure, "volume", &arguments.volume, &app))?;
             volume["size_gb"].as_u64().unwrap_or(0).saturating_add(more)
         }
     };
     let body = json!({"size_gb": size_gb});
     let (extend_path, message) = (format!("{path}/extend"), format!("extending to {size_gb} GB"));
     let work = rest.put("extend volume", &extend_path, &body);
-    let answer = context.output.during(&message, work).await?;
+    let answer = context.output.during(&message, work).await;
+    let answer = answer.map_err(|failure| naming(failure, "volume", &arguments.volume, &app))?;
     let volume = &answer["volume"];
     if arguments.json.json {
         return context.output.json(volume);
@@ -287,14 +290,16 @@ async fn update(arguments: Update, context: &mut Context<'_>) -> Result<(), Fail
     let volume = context
         .rest()?
         .put("update volume", &one(&app, &arguments.volume), &body)
-        .await?;
+        .await
+        .map_err(|failure| naming(failure, "volume", &arguments.volume, &app))?;
     print(context, &app, &volume, arguments.json.json)
 }
 
 async fn fork(arguments: Fork, context: &mut Context<'_>) -> Result<(), Failure> {
     let app = context.app(&arguments.app)?;
     let rest = context.rest()?;
-    let source = rest.get("retrieve volume", &one(&app, &arguments.volume)).await?;
+    let source = rest.get("retrieve volume", &one(&app, &arguments.volume)).await;
+    let source = source.map_err(|failure| naming(failure, "volume", &arguments.volume, &app))?;
     let body = json!({
         "name": arguments.name.as_deref().unwrap_or(text(&source, "name")),
         "region": arguments.region,
@@ -333,10 +338,11 @@ async fn destroy(arguments: Destroy, context: &mut Context<'_>) -> Result<(), Fa
             .output
             .confirm(arguments.yes.yes, &format!("Destroy volume {id}?"))?;
         let volume = if arguments.purge {
-            rest.post("purge volume", &path, &json!({})).await?
+            rest.post("purge volume", &path, &json!({})).await
         } else {
-            rest.delete("destroy volume", &path).await?
+            rest.delete("destroy volume", &path).await
         };
+        let volume = volume.map_err(|failure| naming(failure, "volume", id, &app))?;
         context.output.line(format!(
             "Destroyed volume ID: {id} name: {}",
             text(&volume, "name")
@@ -348,7 +354,8 @@ async fn destroy(arguments: Destroy, context: &mut Context<'_>) -> Result<(), Fa
 async fn recover(arguments: One, context: &mut Context<'_>) -> Result<(), Failure> {
     let app = context.app(&arguments.app)?;
     let path = format!("/hangar{}/recover", one(&app, &arguments.volume));
-    let volume = context.rest()?.post("recover volume", &path, &json!({})).await?;
+    let recovered = context.rest()?.post("recover volume", &path, &json!({})).await;
+    let volume = recovered.map_err(|failure| naming(failure, "volume", &arguments.volume, &app))?;
     print(context, &app, &volume, arguments.json.json)
 }
 

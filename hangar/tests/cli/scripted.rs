@@ -154,6 +154,16 @@ async fn a_start_waits_until_the_machine_runs_and_a_command_waits_for_a_start() 
 }
 
 #[tokio::test]
+async fn a_conflict_that_no_waiting_cures_is_a_no() {
+    let held = json!({"error": "volume vol_1: volume vol_1 is already attached to machine m2"});
+    let script = Script::start([(MACHINES, 412, held)]).await;
+    assert_eq!(script.run(&["machine", "run", "demo"]).await.code, 1);
+    let busy = json!({"error": "volume vol_1 is extending; try again when its state is created"});
+    let script = Script::start([(MACHINES, 409, busy)]).await;
+    assert_eq!(script.run(&["machine", "run", "demo"]).await.code, 3);
+}
+
+#[tokio::test]
 async fn an_empty_list_says_what_another_cluster_key_would_show() {
     let node = json!({"volumed": {"other_keys": {"ck-1": 2}}});
     let script = Script::start([
@@ -168,5 +178,59 @@ async fn an_empty_list_says_what_another_cluster_key_would_show() {
             .contains("2 snapshots sealed under another cluster key (ck-1)")
             && ran.words.contains("hangar key import"),
         "{ran:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_was_given_wrongly_is_named_and_not_asked_of_the_node() {
+    let script = Script::start([(
+        "GET /v1/apps",
+        401,
+        json!({"error": "no valid token in the header"}),
+    )])
+    .await;
+    let ran = script.run(&["images", "import", "./nope"]).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.words.contains("./nope: entity not found"), "{ran:?}");
+    for (words, code, said) in [
+        (
+            vec!["--endpoint", "nonsense", "apps", "list"],
+            2,
+            "use a URL like",
+        ),
+        (vec!["volumes", "update", "vol_1"], 2, "nothing to change"),
+        (
+            vec!["volumes", "create", "data", "-s", "-1", "-y"],
+            2,
+            "invalid size \"-1\"",
+        ),
+        (vec!["-t", "bad", "apps", "list"], 1, "does not know this token"),
+    ] {
+        let ran = script.run(&words).await;
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert!(ran.words.contains(said), "{ran:?}");
+        assert!(!ran.words.contains("header"), "{ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_is_verified_in_its_own_app_only() {
+    const VERIFY: &str = "POST /hangar/v1/snapshots/vs_1/verify";
+    let script = Script::start([
+        (
+            "GET /hangar/v1/snapshots/vs_1",
+            200,
+            json!({"id": "vs_1", "app": "a1"}),
+        ),
+        (VERIFY, 200, json!({"blocks": 1, "bytes": 4, "errors": []})),
+    ])
+    .await;
+    let verify = ["volumes", "snapshots", "verify", "vs_1", "-a"];
+    let ran = script.run(&[&verify[..], &["a1"]].concat()).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let ran = script.run(&[&verify[..], &["a2"]].concat()).await;
+    assert_eq!(
+        (ran.code, ran.words.as_str()),
+        (1, "Error: snapshot vs_1 is of app 'a1'\n")
     );
 }

@@ -220,7 +220,7 @@ impl Runner {
                 .map_err(|error| {
                     let error = ApiError::from(error);
                     ApiError {
-                        error: format!("volume {}: {}", mount.volume, error.error),
+                        error: naming(&mount.volume, error.error),
                         ..error
                     }
                 })?;
@@ -366,6 +366,15 @@ impl Runner {
         };
         let host = HostId::of(&self.config.raw.host_number.to_string());
         allocate(NetworkId::of(org, network), host, id.as_str(), &taken)
+    }
+}
+
+/// Names the volume that volumed spoke of, unless its sentence does.
+fn naming(volume: &str, sentence: String) -> String {
+    if sentence.contains(volume) {
+        sentence
+    } else {
+        format!("volume {volume}: {sentence}")
     }
 }
 

@@ -27,3 +27,21 @@ fn an_image_is_one_row() {
         ["demo:latest", "sha256:aaaaaaaaaaaa", "1.00 MiB", "1 minute ago"]
     );
 }
+
+#[test]
+fn a_path_that_is_not_there_is_not_taken_for_a_reference() {
+    for path in [
+        "./nope",
+        "../nope",
+        "/nope",
+        "~/nope",
+        "nope.tar",
+        "nope.tar.gz",
+        "nope.tgz",
+    ] {
+        assert!(looks_like_path(path), "{path}");
+    }
+    for reference in ["web:1", "docker.io/library/nginx", "localhost:5000/a/b@sha256:00"] {
+        assert!(!looks_like_path(reference), "{reference}");
+    }
+}

@@ -19,3 +19,18 @@ fn names_that_break_dns_or_the_client_are_refused() {
 fn the_hosts_memory_is_known() {
     assert!(host_memory_mb().unwrap() > 100);
 }
+
+#[test]
+fn a_volume_is_named_once() {
+    assert_eq!(
+        super::naming(
+            "vol_1",
+            "volume vol_1 is already attached to machine m1".to_owned()
+        ),
+        "volume vol_1 is already attached to machine m1"
+    );
+    assert_eq!(
+        super::naming("vol_1", "volume not found".to_owned()),
+        "volume vol_1: volume not found"
+    );
+}
