@@ -353,9 +353,15 @@ fn text(file: &mut File) -> io::Result<String> {
 impl Commands for SystemCommands {
     async fn run(&self, call: &Invocation) -> Result<Output, CommandError> {
         self.path(call.program)?;
+        let begun = tokio::time::Instant::now();
         match self.run_to_end(call).await {
             Ok(Ok(output)) => {
-                tracing::debug!(command = call.line(), code = output.code, "command ended");
+                tracing::debug!(
+                    command = call.line(),
+                    code = output.code,
+                    ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+                    "command ended"
+                );
                 Ok(output)
             }
             Ok(Err(after)) => Err(CommandError::TimedOut {

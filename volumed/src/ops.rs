@@ -209,7 +209,10 @@ impl From<PoolError> for StepError {
                 objstore::Remedy::Retry => Self::Later(sentence),
                 _ => Self::Broken(sentence),
             },
-            PoolError::Io { .. } | PoolError::Group { .. } | PoolError::Busy { .. } => Self::Later(sentence),
+            PoolError::Io { .. }
+            | PoolError::Group { .. }
+            | PoolError::Busy { .. }
+            | PoolError::Closed { .. } => Self::Later(sentence),
         }
     }
 }

@@ -217,6 +217,14 @@ pub enum PoolError {
         /// Why, and what to do.
         why: String,
     },
+    /// It could not be opened yet, and is tried again all the while.
+    #[error("pool {pool} is not open: {why}")]
+    Closed {
+        /// Which pool.
+        pool: String,
+        /// Why.
+        why: String,
+    },
     /// LVM, device-mapper or dm-crypt.
     #[error("pool {pool}: {doing} {slice}")]
     Group {
@@ -353,6 +361,11 @@ pub trait Pool: Send + Sync + Debug {
     /// that is not known for certain, and then everything must be read. Both captures are finished.
     async fn changed(&self, _base: &Slice, _slice: &Slice) -> Option<Vec<Range<u64>>> {
         None
+    }
+
+    /// Says whether it can be used. One that is not opens by itself, in [`tend`](Self::tend), when what it lacked is there.
+    fn is_open(&self) -> bool {
+        true
     }
 
     /// Looks after itself: called every second or so. Returns what its caller must do for it.

@@ -6,6 +6,8 @@
 mod bytes;
 #[path = "host/grow.rs"]
 mod grow;
+#[path = "host/half_made.rs"]
+mod half_made;
 #[path = "host/harness.rs"]
 mod harness;
 #[path = "host/luks.rs"]
@@ -32,6 +34,7 @@ use std::{path::Path, process::ExitCode};
 fn main() -> ExitCode {
     let mut cases = host_tests::cases![
         grow::a_mounted_file_system_grows_with_its_device,
+        half_made::what_lvm_listed_and_its_pool_never_heard_of_is_made_anew,
         luks::a_luks_device_grows_only_for_who_has_the_key,
         lvm::a_volume_group_inside_a_volume_is_not_ours,
         lvm::reports_are_json_with_sizes_in_bytes,

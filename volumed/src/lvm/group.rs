@@ -187,6 +187,22 @@ impl VolumeGroup {
         args: &[&str],
         holds: impl Fn(&Report) -> Result<(), String> + Send,
     ) -> Result<Report, GroupError> {
+        self.change_and_tell(command, args, holds)
+            .await
+            .map(|(report, _)| report)
+    }
+
+    /// Changes the group as [`change`](Self::change) does, and tells what the command complained of although `holds`
+    /// does: for changes of which a report does not show all.
+    ///
+    /// # Errors
+    /// As [`change`](Self::change).
+    pub async fn change_and_tell(
+        &self,
+        command: &str,
+        args: &[&str],
+        holds: impl Fn(&Report) -> Result<(), String> + Send,
+    ) -> Result<(Report, Option<CommandError>), GroupError> {
         let turn = self.turn.lock().await;
         let call = self.lvm(command, args);
         let ran = self.commands.run(&call).await;
@@ -196,10 +212,11 @@ impl VolumeGroup {
         let after = self.read().await?;
         match holds(&after) {
             Ok(()) => {
-                if let Some(why) = failure(&call, ran) {
+                let complaint = failure(&call, ran);
+                if let Some(why) = &complaint {
                     tracing::warn!(error = %why, "command of LVM complained, and what it was for is so");
                 }
-                Ok(after)
+                Ok((after, complaint))
             }
             Err(missing) => Err(failure(&call, ran)
                 .unwrap_or_else(|| CommandError::NoEffect {
@@ -265,14 +282,20 @@ impl VolumeGroup {
         Ok(status::snapshot(&self.status(self.mapper_name(lv)).await?)?)
     }
 
-    /// Sends a message to an active thin pool that has volumes.
+    /// Sends a message to an active thin pool.
     ///
     /// # Errors
     /// [`GroupError::Command`].
     pub async fn pool_message(&self, pool: &str, message: &str) -> Result<(), GroupError> {
-        let call = Invocation::new(Program::Dmsetup, ["message", &self.used_pool(pool), "0", message]);
-        self.commands.succeed(&call).await?;
-        Ok(())
+        let call = |device: &str| Invocation::new(Program::Dmsetup, ["message", device, "0", message]);
+        let Err(error) = self.commands.succeed(&call(&self.used_pool(pool))).await else {
+            return Ok(());
+        };
+        // As in `pool_status`: without volumes there is one device less. The first answer is the better one.
+        match self.commands.succeed(&call(&self.mapper_name(pool))).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(error.into()),
+        }
     }
 }
 

@@ -48,6 +48,20 @@ pub struct PoolStatus {
     pub needs_check: bool,
 }
 
+impl PoolStatus {
+    /// Says whether LVM has written down a thin volume of which this pool has not heard.
+    ///
+    /// LVM commits its own metadata first, with its next transaction number, and tells the pool after. In between the two
+    /// numbers differ by one, and what was made in the newer transaction is in LVM's list alone: it has no device, and a
+    /// snapshot among it is not taken yet. LVM tells the pool with its next change of it, whenever that is.
+    ///
+    /// * `pool`: the pool's transaction in LVM's report, read before this status.
+    /// * `made`: the thin volume's, which is that of the pool before it was made.
+    pub fn has_not_heard_of(&self, pool: u64, made: u64) -> bool {
+        pool == self.transaction_id + 1 && made >= self.transaction_id
+    }
+}
+
 /// Bytes of a block of thin metadata.
 pub const METADATA_BLOCK_BYTES: u64 = 4096;
 

@@ -4,7 +4,8 @@
 //! never touched, even under one of our names.
 //!
 //! Crash consistency. A slice that takes several steps is tagged unfinished until the last; the same call after a crash
-//! finds that tag and begins anew. A capture is one command of LVM, there or not. A grow is tagged while it lasts, and no
+//! finds that tag and begins anew. A capture is one command of LVM, there or not; of a thin one the pool must have heard,
+//! for LVM lists it before ([`PoolStatus::has_not_heard_of`](crate::lvm::status::PoolStatus::has_not_heard_of)). A grow is tagged while it lasts, and no
 //! device is handed out meanwhile. The record in the catalog comes first at creation and goes last at removal, as in the
 //! file pool.
 //!
@@ -19,14 +20,14 @@ mod thin;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use crashsafe::Disk;
 
 use super::{
-    Capabilities, Capacity, Copied, Device, Found, Pool, PoolError, PoolUsage, PressureRules, Reading, Shed,
-    Slice, SliceId, ZeroEnd,
+    Capabilities, Capacity, Copied, Device, Fault, Found, Pool, PoolError, PoolUsage, PressureRules, Reading,
+    Shed, Slice, SliceId, ZeroEnd,
 };
 use crate::bulk::{ImageError, ImageSink, ImageSource, Images, Layout, Workers};
 use crate::lvm::crypt::{self, Crypt};
@@ -34,6 +35,7 @@ use crate::lvm::group::{GroupError, Report, VolumeGroup};
 use crate::lvm::report::Lv;
 use crate::lvm::tags::SliceTags;
 use crate::lvm::thin_pool::{Planner, Policy};
+use thin::is_half_made;
 
 #[cfg(test)]
 mod tests;
@@ -98,6 +100,16 @@ pub struct LvmPool {
     watch: Mutex<Watch>,
     /// Held while a metadata snapshot is: there is one a thin pool.
     metadata: tokio::sync::Mutex<()>,
+    /// Why it is not open; none once it is.
+    closed: Mutex<Option<Closed>>,
+}
+
+/// A pool that could not be opened yet.
+#[derive(Debug)]
+struct Closed {
+    fault: Fault,
+    /// When [`Pool::tend`] last tried.
+    tried: Option<Instant>,
 }
 
 /// What the pool remembers between two looks.
@@ -112,11 +124,14 @@ struct Watch {
     unseen: bool,
 }
 
+/// Time between two tries to open a pool.
+const OPEN_EVERY: Duration = Duration::from_secs(5);
+
 impl LvmPool {
-    /// Opens the pool: checks the group, makes the thin pool when told to, ends what a crash left half done.
+    /// Makes the pool and opens it.
     ///
     /// # Errors
-    /// [`PoolError::Unfit`] with what the operator must do; [`PoolError::Group`] when LVM does not answer.
+    /// As [`try_open`](Self::try_open).
     pub async fn open(
         config: LvmPoolConfig,
         group: Arc<VolumeGroup>,
@@ -124,12 +139,29 @@ impl LvmPool {
         images: Images,
         workers: Workers,
     ) -> Result<Self, PoolError> {
+        let pool = Self::closed(config, group, disk, images, workers);
+        pool.try_open().await?;
+        Ok(pool)
+    }
+
+    /// Makes the pool without looking for its volume group.
+    pub fn closed(
+        config: LvmPoolConfig,
+        group: Arc<VolumeGroup>,
+        disk: Arc<dyn Disk>,
+        images: Images,
+        workers: Workers,
+    ) -> Self {
         let policy = match &config.kind {
             LvmKind::Thin { policy, .. } => policy.clone(),
             LvmKind::Linear { .. } => Policy::default(),
         };
         let crypt = Crypt::new(Arc::clone(group.commands()), group.mapper());
-        let pool = Self {
+        let fault = Fault {
+            state: "missing",
+            sentence: "it was not looked for yet".to_owned(),
+        };
+        Self {
             config,
             group,
             crypt,
@@ -143,21 +175,84 @@ impl LvmPool {
                 unseen: false,
             }),
             metadata: tokio::sync::Mutex::default(),
-        };
-        let report = pool.report("open").await?;
-        pool.check_extents(&report)?;
-        pool.group
+            closed: Mutex::new(Some(Closed { fault, tried: None })),
+        }
+    }
+
+    /// Opens the pool: checks the group, makes the thin pool when told to, ends what a crash left half done.
+    ///
+    /// # Errors
+    /// [`PoolError::Unfit`] with what the operator must do; [`PoolError::Group`] when LVM does not answer. Every call
+    /// then gets [`PoolError::Closed`], until a later try does better.
+    pub async fn try_open(&self) -> Result<(), PoolError> {
+        let begun = self.begin().await;
+        let fault = begun.as_ref().err().map(|error| self.fault(error));
+        *self.lock_closed() = fault.map(|fault| Closed { fault, tried: None });
+        begun
+    }
+
+    async fn begin(&self) -> Result<(), PoolError> {
+        let report = self.read("open").await?;
+        self.check_extents(&report)?;
+        self.group
             .resume_suspended()
             .await
-            .map_err(|source| pool.group_error("resume", "what was suspended", source))?;
+            .map_err(|source| self.group_error("resume", "what was suspended", source))?;
         if let LvmKind::Thin {
             thin_pool, create, ..
-        } = &pool.config.kind
+        } = &self.config.kind
         {
-            pool.open_thin_pool(thin_pool, create.as_ref(), &report).await?;
+            self.open_thin_pool(thin_pool, create.as_ref(), &report).await?;
         }
-        pool.tidy().await?;
-        Ok(pool)
+        self.tidy().await
+    }
+
+    /// Returns what an error that keeps the pool from being used is called.
+    fn fault(&self, error: &PoolError) -> Fault {
+        let why = crate::ops::chain(error);
+        match error {
+            PoolError::Unfit { why, .. } => Fault {
+                state: "unfit",
+                sentence: why.clone(),
+            },
+            _ => Fault {
+                state: "missing",
+                sentence: format!(
+                    "volume group {} cannot be read ({why}): bring its disks back, volumed goes on by itself then",
+                    self.group.name()
+                ),
+            },
+        }
+    }
+
+    fn lock_closed(&self) -> std::sync::MutexGuard<'_, Option<Closed>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tries again to open the pool, when it is time.
+    async fn tend_closed(&self, now: Instant) {
+        match &mut *self.lock_closed() {
+            Some(closed)
+                if closed
+                    .tried
+                    .is_none_or(|at| now.saturating_duration_since(at) >= OPEN_EVERY) =>
+            {
+                closed.tried = Some(now);
+            }
+            _ => return,
+        }
+        match self.begin().await {
+            Ok(()) => {
+                *self.lock_closed() = None;
+                tracing::info!(pool = self.config.name, "pool opened");
+            }
+            Err(error) => {
+                let fault = self.fault(&error);
+                if let Some(closed) = &mut *self.lock_closed() {
+                    closed.fault = fault;
+                }
+            }
+        }
     }
 
     /// An extent that does not divide sizes and headers would make devices larger than their volumes.
@@ -173,7 +268,18 @@ impl LvmPool {
         )))
     }
 
+    /// Reads the group of a pool that is open.
     async fn report(&self, doing: &'static str) -> Result<Report, PoolError> {
+        if let Some(closed) = &*self.lock_closed() {
+            return Err(PoolError::Closed {
+                pool: self.config.name.clone(),
+                why: closed.fault.sentence.clone(),
+            });
+        }
+        self.read(doing).await
+    }
+
+    async fn read(&self, doing: &'static str) -> Result<Report, PoolError> {
         let report = self.group.report().await;
         report.map_err(|source| self.group_error(doing, self.group.name(), source))
     }
@@ -320,7 +426,19 @@ impl Pool for LvmPool {
     }
 
     async fn reading(&self) -> Result<Reading, PoolError> {
-        let report = self.report("read the gauges of").await?;
+        let faulty = |fault| Reading {
+            gauges: Vec::new(),
+            fault: Some(fault),
+        };
+        let closed = self.lock_closed().as_ref().map(|closed| closed.fault.clone());
+        if let Some(fault) = closed {
+            return Ok(faulty(fault));
+        }
+        let report = match self.read("read the gauges of").await {
+            Ok(report) => report,
+            // It was there, and may be again.
+            Err(error) => return Ok(faulty(self.fault(&error))),
+        };
         match self.thin_pool() {
             Some(thin_pool) => Ok(self.thin_reading(thin_pool, &report).await),
             None => Ok(self.linear_reading(&report)),
@@ -379,12 +497,18 @@ impl Pool for LvmPool {
 
     async fn list(&self) -> Result<Vec<Found>, PoolError> {
         let report = self.report("list").await?;
+        let status = match self.thin_pool() {
+            // Without a device nothing of the pool can be told from what it has not heard of.
+            Some(thin_pool) => self.pool_status(thin_pool).await.ok(),
+            None => None,
+        };
+        let half_made = |lv: &Lv| status.is_some_and(|status| is_half_made(&status, &report, lv));
         let mut found: Vec<Found> = self
             .ours(&report)
             .map(|(lv, tags)| Found {
                 id: tags.id,
                 allocated_bytes: self.allocated_bytes(lv),
-                complete: tags.complete,
+                complete: tags.complete && !half_made(lv),
             })
             .collect();
         found.sort_by(|a, b| a.id.cmp(&b.id));
@@ -424,8 +548,16 @@ impl Pool for LvmPool {
         }
     }
 
+    fn is_open(&self) -> bool {
+        self.lock_closed().is_none()
+    }
+
     async fn tend(&self, now: Instant) -> Vec<Shed> {
         match self.thin_pool() {
+            _ if !self.is_open() => {
+                self.tend_closed(now).await;
+                Vec::new()
+            }
             Some(thin_pool) => self.tend_thin(thin_pool, now).await,
             None => Vec::new(),
         }

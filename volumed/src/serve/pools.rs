@@ -67,8 +67,12 @@ impl Opener {
                 pressure,
             };
             let (disk, images) = (Arc::clone(&self.disk), self.images.clone());
-            let pool = LvmPool::open(settings, group, disk, images, self.workers.clone());
-            pools.push(Arc::new(pool.await?));
+            let pool = LvmPool::closed(settings, group, disk, images, self.workers.clone());
+            if let Err(error) = pool.try_open().await {
+                // The others are served; this one is tried again all the while.
+                tracing::error!(pool = pool.name(), error = %crate::ops::chain(&error), "pool not opened");
+            }
+            pools.push(Arc::new(pool));
         }
         Ok(pools)
     }
@@ -98,7 +102,13 @@ pub(super) async fn tend_until(service: Service, shutdown: CancellationToken) {
     loop {
         let context = service.context();
         for pool in context.pools.all() {
+            let was_open = pool.is_open();
             let shed = pool.tend(tokio::time::Instant::now().into_std()).await;
+            if !was_open && pool.is_open() {
+                super::report_strays(context).await;
+                super::report_lost(context).await;
+                service.remount().await;
+            }
             if !shed.is_empty() {
                 crate::ops::shed(context, pool.name(), shed.contains(&Shed::Captures)).await;
             }

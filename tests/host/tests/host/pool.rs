@@ -6,7 +6,7 @@ use std::time::Duration;
 use crashsafe::{Disk, RealDisk};
 use host_tests::Guest;
 use volumed::bulk::{Images, Layout, Workers};
-use volumed::command::SystemCommands;
+use volumed::command::{Commands, SystemCommands};
 use volumed::lvm::group::{GroupSettings, Scope, VolumeGroup};
 use volumed::lvm::thin_pool::Policy;
 use volumed::pool::lvm::{LvmKind, LvmPool, LvmPoolConfig, NewThinPool};
@@ -15,8 +15,8 @@ use volumed::random::OsRandom;
 use volumed::volume::{SnapshotId, VolumeId};
 use zeroize::Zeroizing;
 
-const MIB: u64 = 1 << 20;
-const SIZE: u64 = 128 * MIB;
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const SIZE: u64 = 128 * MIB;
 
 pub(super) fn thin(data_mib: u64) -> LvmKind {
     LvmKind::Thin {
@@ -44,13 +44,18 @@ pub(super) fn prepare(guest: &Guest) {
 
 /// Opens a pool, as volumed does at each start.
 pub(super) async fn open(guest: &Guest, kind: LvmKind) -> LvmPool {
+    open_by(guest, kind, Arc::new(SystemCommands::find(false))).await
+}
+
+/// Opens a pool whose commands go through `commands`.
+pub(super) async fn open_by(guest: &Guest, kind: LvmKind, commands: Arc<dyn Commands>) -> LvmPool {
     let settings = GroupSettings {
         vg: guest.vg(),
         scope: Scope::Devices(vec![guest.disk().to_owned()]),
         udev: false,
         mapper: "/dev/mapper".into(),
     };
-    let group = Arc::new(VolumeGroup::new(settings, Arc::new(SystemCommands::find(false))));
+    let group = Arc::new(VolumeGroup::new(settings, commands));
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let images = Images::new(Arc::clone(&disk), None, Workers::inline());
     let config = LvmPoolConfig {
@@ -73,7 +78,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Unwraps with the whole chain of causes.
-trait Must<T> {
+pub(super) trait Must<T> {
     fn must(self) -> T;
 }
 
@@ -90,7 +95,7 @@ fn key(text: &str) -> Layout {
     }
 }
 
-fn volume(layout: &Layout) -> Slice {
+pub(super) fn volume(layout: &Layout) -> Slice {
     Slice {
         id: SliceId::Volume(VolumeId::generate(&OsRandom)),
         size_bytes: SIZE,
@@ -98,20 +103,20 @@ fn volume(layout: &Layout) -> Slice {
     }
 }
 
-fn capture(layout: &Layout) -> Slice {
+pub(super) fn capture(layout: &Layout) -> Slice {
     Slice {
         id: SliceId::Capture(SnapshotId::generate(&OsRandom)),
         ..volume(layout)
     }
 }
 
-async fn write(pool: &LvmPool, slice: &Slice, offset: u64, byte: u8, len: usize) {
+pub(super) async fn write(pool: &LvmPool, slice: &Slice, offset: u64, byte: u8, len: usize) {
     let sink = pool.open_sink(slice).await.must();
     sink.write_at(offset, vec![byte; len].into()).await.unwrap();
     sink.sync().await.unwrap();
 }
 
-async fn read(pool: &LvmPool, slice: &Slice, offset: u64) -> u8 {
+pub(super) async fn read(pool: &LvmPool, slice: &Slice, offset: u64) -> u8 {
     let source = pool.open_source(slice).await.must();
     let bytes = source.read_at(offset, 4096).await.unwrap();
     assert!(bytes.iter().all(|b| *b == bytes[0]), "torn at {offset}");

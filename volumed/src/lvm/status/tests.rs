@@ -17,6 +17,26 @@ fn a_working_pool_is_read_in_full() {
 }
 
 #[test]
+fn what_lvm_lists_and_the_pool_has_not_heard_of_is_told_by_their_transactions() {
+    let status =
+        thin_pool("0 8 thin-pool 5 13/1024 6/16 - rw discard_passdown queue_if_no_space - 1024").unwrap();
+    // LVM's transaction of the pool, that of the volume's making, and whether the pool lacks the volume.
+    let cases = [
+        (5, 4, false),
+        (5, 0, false),
+        (6, 5, true),
+        // The pool lags behind by a removal, or by what was made after this one.
+        (6, 4, false),
+        // Not read at one moment, or put together by hand: nothing is claimed.
+        (4, 5, false),
+        (7, 5, false),
+    ];
+    for (pool, made, lacks) in cases {
+        assert_eq!(status.has_not_heard_of(pool, made), lacks, "{pool} {made}");
+    }
+}
+
+#[test]
 fn every_bad_state_of_a_pool_is_told_apart() {
     let held = "0 8 thin-pool 3 13/1024 640/16384 77 rw discard_passdown queue_if_no_space - 1024";
     assert!(thin_pool(held).unwrap().snapshot_held);

@@ -180,7 +180,7 @@ impl LvmPool {
 
     /// Ends what a crash left: helper volumes go, devices that nobody uses are taken down.
     pub(super) async fn tidy(&self) -> Result<(), PoolError> {
-        let report = self.report("tidy").await?;
+        let report = self.read("tidy").await?;
         for lv in &report.lvs {
             let mine = !lv.hidden && lv.pool.as_deref() == self.thin_pool();
             if mine

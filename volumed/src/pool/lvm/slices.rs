@@ -21,6 +21,15 @@ impl LvmPool {
             self.remove_lv(&lv.name).await?;
             return Ok(false);
         }
+        if self.half_made(report, lv).await? {
+            // Whoever asks was not told that it is there: it is an earlier try that LVM did not live to finish.
+            tracing::warn!(
+                lv = lv.name,
+                "thin volume that its pool never heard of is made anew"
+            );
+            self.remove_lv(&lv.name).await?;
+            return Ok(false);
+        }
         if tags.size_bytes == slice.size_bytes && tags.header_bytes == header_bytes(&slice.layout) {
             return Ok(true);
         }
@@ -68,8 +77,15 @@ impl LvmPool {
             Some(_) => Err(format!("{name} lacks a tag")),
             None => Err(format!("{name} is not there")),
         };
-        let made = self.group.change("lvcreate", &args, there).await;
-        made.map_err(|source| self.group_error("make", name, source))
+        let made = self.group.change_and_tell("lvcreate", &args, there).await;
+        let (report, complaint) = made.map_err(|source| self.group_error("make", name, source))?;
+        if let (Some(why), Some(lv)) = (complaint, report.lv(name))
+            && self.half_made(&report, lv).await?
+        {
+            self.remove_lv(name).await?;
+            return Err(self.group_error("make", name, why));
+        }
+        Ok(report)
     }
 
     /// Makes the unfinished logical volume of a new slice.
@@ -314,6 +330,20 @@ impl LvmPool {
 
     /// Removes a logical volume of ours by its name.
     pub(super) async fn remove_lv(&self, name: &str) -> Result<(), PoolError> {
+        let Err(error) = self.try_remove_lv(name).await else {
+            return Ok(());
+        };
+        let report = self.read("remove").await?;
+        match report.lv(name) {
+            Some(lv) if self.half_made(&report, lv).await? => {
+                self.make_unheard(lv).await;
+                self.try_remove_lv(name).await
+            }
+            Some(_) | None => Err(error),
+        }
+    }
+
+    async fn try_remove_lv(&self, name: &str) -> Result<(), PoolError> {
         let path = self.group.path(name);
         let gone = |report: &Report| match report.lv(name) {
             Some(_) => Err(format!("{name} is still there")),

@@ -61,6 +61,13 @@ impl Rig {
 
     /// A volumed that starts on what is there.
     async fn try_open(&self) -> Result<LvmPool, PoolError> {
+        self.lvm.state.lock().unwrap().gone = false;
+        let pool = self.closed();
+        pool.try_open().await?;
+        Ok(pool)
+    }
+
+    fn closed(&self) -> LvmPool {
         let settings = GroupSettings {
             vg: "vg0".to_owned(),
             scope: Scope::Devices(vec!["/dev/x".into()]),
@@ -80,7 +87,7 @@ impl Rig {
             },
             pressure: PressureRules::default(),
         };
-        LvmPool::open(config, group, disk, images, Workers::inline()).await
+        LvmPool::closed(config, group, disk, images, Workers::inline())
     }
 
     async fn open(&self) -> LvmPool {
@@ -271,7 +278,13 @@ async fn fault_everywhere(
     act: impl AsyncFn(&LvmPool, &[Slice]) -> Result<(), PoolError>,
     check: impl AsyncFn(&Rig, &LvmPool, &[Slice]),
 ) {
-    for fault in [Fault::Before, Fault::After, Fault::Refused] {
+    for fault in [
+        Fault::Before,
+        Fault::After,
+        Fault::Refused,
+        Fault::Halfway,
+        Fault::HalfwayWithUs,
+    ] {
         for at in 0..60 {
             let rig = Rig::new(kind.clone());
             let pool = rig.open().await;
@@ -394,6 +407,38 @@ async fn captures_and_forks_converge_after_a_fault_at_any_command() {
     }
 }
 
+#[tokio::test]
+async fn a_capture_of_which_the_pool_has_not_heard_is_not_believed() {
+    let rig = Rig::new(thin());
+    let (pool, volume, capture) = (rig.open().await, rig.volume(), rig.capture());
+    pool.create(&volume).await.unwrap();
+    write(&pool, &volume, MIB, 7).await;
+    rig.lvm.state.lock().unwrap().fault = Some((0, Fault::HalfwayWithUs));
+    pool.copy(&volume, &capture).await.unwrap_err();
+    let pool = rig.open().await;
+    let listed = pool.list().await.unwrap();
+    let complete = |slice: &Slice| {
+        listed
+            .iter()
+            .find(|found| found.id == slice.id)
+            .map(|f| f.complete)
+    };
+    assert_eq!((complete(&volume), complete(&capture)), (Some(true), Some(false)));
+    // Acknowledged from here on; what is written after it is not in it, whatever else LVM is asked for.
+    pool.copy(&volume, &capture).await.unwrap();
+    write(&pool, &volume, MIB, 8).await;
+    pool.create(&rig.volume()).await.unwrap();
+    assert_eq!(read(&pool, &capture, MIB).await, 7);
+    // One that is there is not taken again because of a removal of which the pool has not heard.
+    let gone = rig.volume();
+    pool.create(&gone).await.unwrap();
+    rig.lvm.state.lock().unwrap().fault = Some((0, Fault::HalfwayWithUs));
+    pool.delete(&gone.id).await.unwrap_err();
+    let pool = rig.open().await;
+    pool.copy(&volume, &capture).await.unwrap();
+    assert_eq!(read(&pool, &capture, MIB).await, 7);
+}
+
 fn delta(left: u64, right: u64) -> String {
     format!(
         "<superblock uuid=\"\" time=\"2\" transaction=\"3\" data_block_size=\"128\" nr_data_blocks=\"9\">\n\
@@ -476,7 +521,7 @@ async fn a_thin_pool_is_made_when_told_to_and_grows_when_it_is_time() {
     // No extent is left: what only saves reading goes first.
     rig.lvm.state.lock().unwrap().size = 640 * MIB + 16 * MIB;
     rig.lvm.state.lock().unwrap().data_used = 620 * MIB / (64 << 10);
-    let later = now + std::time::Duration::from_secs(60);
+    let later = now + Duration::from_secs(60);
     assert_eq!(pool.tend(later).await, [Shed::Bases, Shed::Captures]);
     let missing = LvmKind::Thin {
         thin_pool: "other".to_owned(),
@@ -488,6 +533,47 @@ async fn a_thin_pool_is_made_when_told_to_and_grows_when_it_is_time() {
         error.to_string().contains("there is no thin pool vg0/other"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_pool_without_its_volume_group_says_so_and_opens_when_the_group_is_there() {
+    for kind in [thin(), linear()] {
+        let rig = Rig::new(kind);
+        rig.lvm.state.lock().unwrap().absent = true;
+        let pool = rig.closed();
+        pool.try_open().await.unwrap_err();
+        let fault = pool.reading().await.unwrap().fault.unwrap();
+        assert_eq!(fault.state, "missing");
+        assert!(fault.sentence.contains("volume group vg0"), "{}", fault.sentence);
+        let volume = rig.volume();
+        let refused = pool.create(&volume).await;
+        assert!(matches!(refused, Err(PoolError::Closed { .. })), "{refused:?}");
+        let now = tokio::time::Instant::now().into_std();
+        pool.tend(now).await;
+        assert!(!pool.is_open());
+        rig.lvm.state.lock().unwrap().absent = false;
+        // Not before its time.
+        pool.tend(now + Duration::from_secs(1)).await;
+        assert!(!pool.is_open());
+        pool.tend(now + OPEN_EVERY).await;
+        assert!(pool.is_open());
+        pool.create(&volume).await.unwrap();
+        assert_eq!(pool.reading().await.unwrap().fault, None);
+        // Gone while it runs.
+        rig.lvm.state.lock().unwrap().absent = true;
+        let fault = pool.reading().await.unwrap().fault.unwrap();
+        assert_eq!(fault.state, "missing");
+        rig.lvm.state.lock().unwrap().absent = false;
+        assert_eq!(pool.reading().await.unwrap().fault, None);
+    }
+    let missing = LvmKind::Thin {
+        thin_pool: "other".to_owned(),
+        create: None,
+        policy: Policy::default(),
+    };
+    let pool = Rig::new(missing).closed();
+    pool.try_open().await.unwrap_err();
+    assert_eq!(pool.reading().await.unwrap().fault.unwrap().state, "unfit");
 }
 
 #[tokio::test]

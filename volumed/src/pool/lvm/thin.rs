@@ -83,9 +83,29 @@ impl LvmPool {
             .map(drop)
     }
 
-    async fn pool_status(&self, thin_pool: &str) -> Result<PoolStatus, PoolError> {
+    pub(super) async fn pool_status(&self, thin_pool: &str) -> Result<PoolStatus, PoolError> {
         let status = self.group.pool_status(thin_pool).await;
         status.map_err(|source| self.group_error("look at", thin_pool, source))
+    }
+
+    /// Says whether a logical volume is a thin one of which the pool has not heard.
+    pub(super) async fn half_made(&self, report: &Report, lv: &Lv) -> Result<bool, PoolError> {
+        let Some(thin_pool) = self.thin_pool().filter(|pool| lv.pool.as_deref() == Some(*pool)) else {
+            return Ok(false);
+        };
+        let status = self.pool_status(thin_pool).await?;
+        Ok(is_half_made(&status, report, lv))
+    }
+
+    /// Makes the pool forget what it heard of a half-made volume. LVM sends two messages, the volume and then the new
+    /// transaction; killed between them it sends the first again, which is refused, and everything else with it.
+    pub(super) async fn make_unheard(&self, lv: &Lv) {
+        let (Some(pool), Some(number)) = (&lv.pool, lv.thin_id) else {
+            return;
+        };
+        if let Err(error) = self.message(pool, &format!("delete {number}")).await {
+            tracing::debug!(lv = lv.name, error = %crate::ops::chain(&error), "pool had not heard of it at all");
+        }
     }
 
     async fn message(&self, thin_pool: &str, message: &str) -> Result<(), PoolError> {
@@ -350,6 +370,15 @@ impl LvmPool {
         if let Err(error) = self.group.change("lvchange", &args, tagged).await {
             tracing::error!(pool = self.config.name, error = %crate::ops::chain(&error), "damage not noted on the pool");
         }
+    }
+}
+
+/// Says whether a thin volume is one of which its pool, having this status after the report, has not heard.
+pub(super) fn is_half_made(status: &PoolStatus, report: &Report, lv: &Lv) -> bool {
+    let pool = lv.pool.as_deref().and_then(|pool| report.lv(pool));
+    match (pool.and_then(|pool| pool.transaction_id), lv.transaction_id) {
+        (Some(pool), Some(made)) => status.has_not_heard_of(pool, made),
+        (None, _) | (_, None) => false,
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct FakeLv {
     pub(super) pool: Option<String>,
     pub(super) origin: Option<String>,
     pub(super) thin_id: Option<u64>,
+    /// Of a thin volume: the pool's when it was made.
+    pub(super) transaction_id: u64,
     pub(super) thin_pool: bool,
     pub(super) active: bool,
     pub(super) overflowed: bool,
@@ -41,6 +43,10 @@ pub(super) enum Fault {
     After,
     /// Refused with exit code 5.
     Refused,
+    /// Killed after it committed its metadata and before it told the thin pool.
+    Halfway,
+    /// Killed there together with volumed, which asks nothing any more.
+    HalfwayWithUs,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +55,15 @@ pub(super) struct State {
     pub(super) lvs: BTreeMap<String, FakeLv>,
     pub(super) missing_pvs: u64,
     seqno: u64,
+    /// The thin pool's transaction as LVM has it, and as the pool does.
+    transactions: (u64, u64),
+    /// The thin volume of which the pool has not heard.
+    unheard: Option<String>,
+    halfway: bool,
+    /// The group's disks are not there.
+    pub(super) absent: bool,
+    /// Nobody runs commands: volumed was killed.
+    pub(super) gone: bool,
     /// Chunks in use and in all, the mode's word, and the last words of the pool's status.
     pub(super) data_used: u64,
     pub(super) mode: &'static str,
@@ -127,6 +142,9 @@ impl FakeLvm {
     }
 
     fn lvm(&self, state: &mut State, words: &[String]) -> Said {
+        if state.absent {
+            return failed("Volume group \"vg0\" not found");
+        }
         match words[0].as_str() {
             "vgs" => return Ok(vgs(state)),
             "lvs" => return Ok(lvs(state)),
@@ -162,6 +180,9 @@ impl FakeLvm {
                 found.tags.retain(|tag| !call.del.contains(tag));
                 found.tags.extend(call.add.clone());
                 match call.activate.as_deref() {
+                    Some("y") if state.unheard.as_ref() == Some(&lv) => {
+                        return failed("device-mapper: reload ioctl on (254:12) failed: No data available");
+                    }
                     Some("y") => {
                         found.active = true;
                         self.activate(&lv);
@@ -175,8 +196,20 @@ impl FakeLvm {
                 Ok(String::new())
             }
             "lvremove" => {
-                if state.lvs.remove(&lv).is_none() {
+                let Some(removed) = state.lvs.remove(&lv) else {
                     return failed("Failed to find logical volume");
+                };
+                if state.unheard.as_ref() == Some(&lv) {
+                    state.unheard = None;
+                    state.transactions.1 = state.transactions.0;
+                    return Ok(String::new());
+                }
+                if removed.pool.is_some() {
+                    self.tell_pool(state);
+                    state.transactions.0 += 1;
+                    if !state.halfway {
+                        self.tell_pool(state);
+                    }
                 }
                 // LVM takes the snapshots of a linear volume with it.
                 state
@@ -203,6 +236,9 @@ impl FakeLvm {
             .thin_pool
             .clone()
             .or_else(|| source.as_ref().and_then(|s| s.pool.clone()));
+        if thin.is_some() {
+            self.tell_pool(state);
+        }
         let mut size = call
             .size
             .or_else(|| source.as_ref().map(|s| s.size))
@@ -215,33 +251,54 @@ impl FakeLvm {
             size,
             tags: call.add.clone(),
             thin_id: thin.as_ref().map(|_| state.seqno),
+            transaction_id: state.transactions.0,
             thin_pool: call.kind.as_deref() == Some("thin-pool"),
             active: call.activate.as_deref() != Some("n") && !call.skip,
             pool: thin,
             origin,
             overflowed: false,
         };
+        let is_thin = made.pool.is_some();
+        state.lvs.insert(name.clone(), made);
+        if !is_thin {
+            self.materialise(state, &name);
+            return Ok(String::new());
+        }
+        state.transactions.0 += 1;
+        state.unheard = Some(name);
+        if !state.halfway {
+            self.tell_pool(state);
+        }
+        Ok(String::new())
+    }
+
+    /// Sends the thin pool what it has not heard of: only now a volume comes to be, a snapshot as its origin is now.
+    fn tell_pool(&self, state: &mut State) {
+        if let Some(name) = state.unheard.take() {
+            self.materialise(state, &name);
+        }
+        state.transactions.1 = state.transactions.0;
+    }
+
+    fn materialise(&self, state: &State, name: &str) {
+        let (made, backing) = (&state.lvs[name], self.backing(name));
         match &made.origin {
             // A copy-on-write snapshot shows its origin's size.
-            Some(origin) => copy_sparse(&self.backing(origin), &self.backing(&name)),
+            Some(origin) => copy_sparse(&self.backing(origin), &backing),
             None => {
-                std::fs::File::create(self.backing(&name)).unwrap();
-                set_len(&self.backing(&name), size);
+                std::fs::File::create(&backing).unwrap();
+                set_len(&backing, made.size);
                 if made.pool.is_none() && !made.thin_pool {
                     // What somebody else left there.
-                    let disk = RealDisk
-                        .open("fake", &self.backing(&name), OpenOptions::READ_WRITE)
-                        .unwrap();
+                    let disk = RealDisk.open("fake", &backing, OpenOptions::READ_WRITE).unwrap();
                     disk.write_at(&vec![0xee; 4096], 0).unwrap();
-                    disk.write_at(&vec![0xee; 4096], size - 4096).unwrap();
+                    disk.write_at(&vec![0xee; 4096], made.size - 4096).unwrap();
                 }
             }
         }
         if made.active {
-            self.activate(&name);
+            self.activate(name);
         }
-        state.lvs.insert(name, made);
-        Ok(String::new())
     }
 
     fn dmsetup(&self, state: &mut State, words: &[String]) -> Said {
@@ -251,7 +308,8 @@ impl FakeLvm {
             ["status", name] if name.ends_with("-tpool") => {
                 match state.lvs.get("pool").filter(|lv| lv.active) {
                     Some(pool) => Ok(format!(
-                        "0 8 thin-pool 1 10/1024 {}/{} {} {} discard_passdown queue_if_no_space {} 1024\n",
+                        "0 8 thin-pool {} 10/1024 {}/{} {} {} discard_passdown queue_if_no_space {} 1024\n",
+                        state.transactions.1,
                         state.data_used,
                         pool.size / CHUNK,
                         if state.held { "7" } else { "-" },
@@ -287,6 +345,13 @@ impl FakeLvm {
 impl Commands for FakeLvm {
     async fn run(&self, call: &Invocation) -> Result<Output, CommandError> {
         let mut state = self.state.lock().unwrap();
+        let timed_out = || CommandError::TimedOut {
+            line: call.line(),
+            after: call.time_limit,
+        };
+        if state.gone {
+            return Err(timed_out());
+        }
         state.lines.push(call.line());
         let changes = call.program == Program::Lvm && !matches!(call.args[0].as_str(), "vgs" | "lvs");
         let mut fault = None;
@@ -300,10 +365,6 @@ impl Commands for FakeLvm {
                 }
             }
         }
-        let timed_out = || CommandError::TimedOut {
-            line: call.line(),
-            after: call.time_limit,
-        };
         match fault {
             Some(Fault::Before) => return Err(timed_out()),
             Some(Fault::Refused) => {
@@ -313,8 +374,10 @@ impl Commands for FakeLvm {
                     stderr: "  Refused.\n".to_owned(),
                 });
             }
-            Some(Fault::After) | None => {}
+            Some(Fault::After | Fault::Halfway | Fault::HalfwayWithUs) | None => {}
         }
+        state.halfway = matches!(fault, Some(Fault::Halfway | Fault::HalfwayWithUs));
+        state.gone = fault == Some(Fault::HalfwayWithUs);
         let said = match call.program {
             Program::Lvm => self.lvm(&mut state, &call.args),
             Program::Dmsetup => self.dmsetup(&mut state, &call.args),
@@ -324,7 +387,7 @@ impl Commands for FakeLvm {
             }
             other => panic!("no {} here", other.name()),
         };
-        if fault == Some(Fault::After) {
+        if fault.is_some() {
             return Err(timed_out());
         }
         let (code, stdout, stderr) = match said {
@@ -428,7 +491,11 @@ fn lvs(state: &State) -> String {
             "lv_tags": lv.tags.join(","), "pool_lv": lv.pool.clone().unwrap_or_default(),
             "origin": lv.origin.clone().unwrap_or_default(),
             "thin_id": lv.thin_id.map(|id| id.to_string()).unwrap_or_default(),
-            "transaction_id": if lv.thin_pool { state.seqno.to_string() } else { String::new() },
+            "transaction_id": match (lv.thin_pool, &lv.pool) {
+                (true, _) => state.transactions.0.to_string(),
+                (false, Some(_)) => lv.transaction_id.to_string(),
+                (false, None) => String::new(),
+            },
             "data_percent": "", "chunk_size": if lv.thin_pool { CHUNK.to_string() } else { "0".to_owned() },
             "zero": if lv.thin_pool { "zero" } else { "unknown" }, "lv_active": if lv.active { "active" } else { "" },
             "lv_suspended": "", "lv_device_open": "",
