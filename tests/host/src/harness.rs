@@ -21,15 +21,15 @@ use crate::{
 /// Runs the tests `cases`: outside of a guest all that the command line asks for, inside those that the harness asks for.
 /// `cache` is a directory for images, made again when lost.
 ///
-/// `HANGAR_GUEST_SET=long` runs every seed of the power cuts, and `HANGAR_TIER_AGAIN=1` repeats the check of a cut on the disk
-/// that its failure kept. `HANGAR_TIER_RECORDS` names a directory for what tests
-/// [record](crate::Guest::record).
+/// `HANGAR_GUEST_SET=long` runs every seed of the power cuts and all that tests only sample otherwise, and
+/// `HANGAR_TIER_AGAIN=1` repeats the check of a cut on the disk that its failure kept. `HANGAR_TIER_RECORDS` names a
+/// directory for what tests [record](crate::Guest::record).
 pub fn main(cases: Vec<Case>, cache: &Path) -> ExitCode {
     if guest::is_inside() {
         guest::serve(&cases);
     }
     let arguments = Arguments::from_args();
-    let long = std::env::var("HANGAR_GUEST_SET").is_ok_and(|set| set == "long");
+    let long = is_long();
     let tier = Arc::new(Tier {
         cache: cache.to_owned(),
         disks: cases.len(),
@@ -56,6 +56,11 @@ pub fn main(cases: Vec<Case>, cache: &Path) -> ExitCode {
         }
     }
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Says whether everything is to be tried.
+pub(crate) fn is_long() -> bool {
+    std::env::var("HANGAR_GUEST_SET").is_ok_and(|set| set == "long")
 }
 
 fn verdict(end: End, result: Result<()>) -> Result<(), Failed> {
@@ -119,6 +124,7 @@ fn whole(machine: &Machine, number: usize, case: &Case) -> Result<()> {
         case: case.name.to_owned(),
         part: Part::Whole,
         seed: 0,
+        long: is_long(),
         acknowledged: Vec::new(),
         disk: format!("/dev/nvme0n{number}"),
     })?;

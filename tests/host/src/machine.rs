@@ -20,8 +20,9 @@ use crate::wire::{FromGuest, PORT, Run, ToGuest};
 
 /// Longest that a guest may take to boot; generous, for shared and busy hosts.
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
-/// Longest that one test may take.
+/// Longest that one test may take, and in the long set.
 const CASE_LIMIT: Duration = Duration::from_secs(600);
+const LONG_CASE_LIMIT: Duration = Duration::from_secs(2 * 3600);
 /// Size of a test's disk, in bytes. Sparse: what is not written takes no room.
 pub(crate) const DISK_BYTES: u64 = 4 << 30;
 /// What the guest calls its one virtio disk.
@@ -154,7 +155,12 @@ impl Machine {
 
     /// Returns what happens next.
     pub(crate) fn next(&self, events: &mpsc::Receiver<Event>) -> Result<Event> {
-        match events.recv_timeout(CASE_LIMIT) {
+        let limit = if crate::harness::is_long() {
+            LONG_CASE_LIMIT
+        } else {
+            CASE_LIMIT
+        };
+        match events.recv_timeout(limit) {
             Ok(Event::Gone) | Err(mpsc::RecvTimeoutError::Disconnected) => {
                 bail!(
                     "the guest died while it ran the test
@@ -164,7 +170,7 @@ impl Machine {
             }
             Ok(event) => Ok(event),
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                bail!("no result within {CASE_LIMIT:?}\n{}", self.console())
+                bail!("no result within {limit:?}\n{}", self.console())
             }
         }
     }

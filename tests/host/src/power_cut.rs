@@ -58,6 +58,7 @@ pub(crate) fn run(case: &Case, cut: &PowerCut, seed: u64, initramfs: &Path, kept
         case: case.name.to_owned(),
         part,
         seed,
+        long: crate::harness::is_long(),
         acknowledged,
         disk: VIRTIO_DISK.to_owned(),
     };

@@ -25,6 +25,8 @@ pub(crate) struct Run {
     pub(crate) part: Part,
     /// Decides whatever the test leaves to chance.
     pub(crate) seed: u64,
+    /// Whether it may take long.
+    pub(crate) long: bool,
     /// What was acknowledged before the power was cut.
     pub(crate) acknowledged: Vec<String>,
     /// The test's own disk, as the guest calls it.

@@ -23,6 +23,7 @@ use crate::{
 pub struct Guest {
     number: usize,
     seed: u64,
+    long: bool,
     acknowledged: Vec<String>,
     disk: PathBuf,
     scratch: PathBuf,
@@ -49,6 +50,7 @@ impl Guest {
         let guest = Self {
             number: run.id,
             seed: run.seed,
+            long: run.long,
             acknowledged: run.acknowledged.clone(),
             disk: PathBuf::from(&run.disk),
             scratch,
@@ -144,6 +146,12 @@ impl Guest {
     pub fn note(&self, text: &str) {
         // Into memory: it cannot fail.
         let _ = writeln!(lock(&self.transcript), "{text}");
+    }
+
+    /// Says whether this is the long set, in which a test tries everything and not only a sample.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        self.long
     }
 
     /// Chance, from the test's seed.

@@ -1,4 +1,4 @@
-//! volumed's operations over a thin pool of encrypted volumes: killed in each, then started again.
+//! volumed's operations on real logical volumes: killed in each, then started again.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,12 +13,14 @@ use volumed::catalog::Catalog;
 use volumed::keys::ClusterKey;
 use volumed::metrics::Metrics;
 use volumed::ops::{self, Context, KeyRing, Locks, Pools, Settings};
+use volumed::pool::Pool as _;
+use volumed::pool::lvm::LvmKind;
 use volumed::random::OsRandom;
 use volumed::service::{CreateRequest, Service};
-use volumed::snapshot::SnapshotState;
+use volumed::snapshot::{Snapshot, SnapshotState};
 use volumed::volume::{SizeGb, Volume, VolumeState};
 
-use super::pool::{open, prepare, thin};
+use super::pool::{linear, open, prepare, thin};
 
 /// Kills volumed at the n-th probe of one kind of operation.
 #[derive(Debug)]
@@ -39,6 +41,7 @@ impl Probe for CrashAt {
 /// What survives a crash of volumed.
 struct Host<'a> {
     guest: &'a Guest,
+    pool: LvmKind,
     store: Arc<MemoryStore>,
     clock: Arc<ManualClock>,
     key: ClusterKey,
@@ -46,9 +49,10 @@ struct Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    fn new(guest: &'a Guest) -> Self {
+    fn new(guest: &'a Guest, pool: LvmKind) -> Self {
         Self {
             guest,
+            pool,
             store: Arc::new(MemoryStore::new()),
             clock: Arc::new(ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap())),
             key: ClusterKey::generate(&OsRandom),
@@ -63,7 +67,7 @@ impl<'a> Host<'a> {
         let hours = |hours: u64| Duration::from_secs(hours * 3600);
         Context {
             catalog: Catalog::in_memory(image.as_deref(), Some(hook)).unwrap(),
-            pools: Pools::new(vec![Arc::new(open(self.guest, thin(1024)).await)]),
+            pools: Pools::new(vec![Arc::new(open(self.guest, self.pool.clone()).await)]),
             disk: Arc::new(crashsafe::RealDisk),
             store: Arc::clone(&self.store) as Arc<dyn ObjectStore>,
             keys: KeyRing::new(self.key.clone(), self.guest.scratch().join("cluster.key")),
@@ -103,49 +107,6 @@ impl<'a> Host<'a> {
             value = body(service) => Ok(value),
         }
     }
-
-    /// Runs `prepare` in peace, `act` with a kill at a probe of `kind`, and `check` when a new volumed has settled.
-    async fn crash<P: Clone>(
-        guest: &'a Guest,
-        (kind, point): (&'static str, u32),
-        prepare: impl AsyncFn(&Self, Service) -> P,
-        act: impl AsyncFn(&Self, Service, P),
-        check: impl AsyncFn(Service, P),
-    ) {
-        guest.note(&format!("{kind}, killed at probe {point}"));
-        let host = Self::new(guest);
-        let prepared = host
-            .run(Arc::new(NoProbe), async |service| prepare(&host, service).await)
-            .await;
-        let prepared = prepared.unwrap();
-        let left = AtomicU32::new(point);
-        let killed = host
-            .run(Arc::new(CrashAt { kind, left }), async |service| {
-                act(&host, service.clone(), prepared.clone()).await;
-                settled(&service).await;
-            })
-            .await;
-        assert!(killed.is_err(), "{kind} has no probe {point}");
-        let checked = host.run(Arc::new(NoProbe), async |service| {
-            settled(&service).await;
-            assert_eq!(
-                ops::strays(service.context()).await,
-                [],
-                "{kind}: slices without a record"
-            );
-            assert_eq!(
-                ops::lost(service.context()).await,
-                [],
-                "{kind}: records without a slice"
-            );
-            check(service.clone(), prepared.clone()).await;
-            let pool = service.context().pools.get("p").unwrap();
-            for found in pool.list().await.unwrap() {
-                pool.delete(&found.id).await.unwrap();
-            }
-        });
-        checked.await.unwrap();
-    }
 }
 
 async fn settled(service: &Service) {
@@ -154,29 +115,163 @@ async fn settled(service: &Service) {
     }
 }
 
-fn request(name: &str) -> CreateRequest {
-    CreateRequest {
-        app: Some("shop".to_owned()),
-        name: Some(name.to_owned()),
-        size_gb: Some(1.into()),
-        require_unique_zone: Some(false),
-        ..CreateRequest::default()
+/// One volume from its creation on, with what is made of it; volumed is killed in each operation.
+struct Life<'a> {
+    host: Host<'a>,
+    encrypted: bool,
+    /// Of the fork; of its source when absent.
+    fork_gb: Option<u32>,
+}
+
+/// The operations in the order of a life, each with the probe where most is half done.
+const LIFE: [(&str, u32); 9] = [
+    (ops::CREATE, 1),
+    (ops::SNAPSHOT, 1),
+    (ops::RESTORE, 3),
+    (ops::FORK, 3),
+    (ops::DESTROY, 1),
+    (ops::RECOVER, 1),
+    (ops::PURGE, 3),
+    (ops::EXTEND, 1),
+    (ops::EXPIRE, 1),
+];
+
+impl Life<'_> {
+    fn request(&self, name: &str) -> CreateRequest {
+        CreateRequest {
+            app: Some("shop".to_owned()),
+            name: Some(name.to_owned()),
+            size_gb: Some(1.into()),
+            encrypted: Some(self.encrypted),
+            require_unique_zone: Some(false),
+            auto_backup_enabled: Some(false),
+            ..CreateRequest::default()
+        }
+    }
+
+    /// Begins an operation; its end is not waited for.
+    async fn act(&self, service: &Service, kind: &str) {
+        match kind {
+            ops::CREATE => drop(service.create(self.request("data")).await),
+            ops::SNAPSHOT => drop(service.take_snapshot(&volume(service, "data").await.id).await),
+            ops::RESTORE => {
+                let mut back = self.request("back");
+                (back.size_gb, back.snapshot_id) = (None, Some(snapshot(service).await.id.to_string()));
+                drop(service.create(back).await);
+            }
+            ops::FORK => {
+                let mut copy = self.request("copy");
+                copy.size_gb = self.fork_gb.map(Into::into);
+                copy.source_volume_id = Some(volume(service, "data").await.id.to_string());
+                drop(service.create(copy).await);
+            }
+            ops::DESTROY => drop(service.destroy(&volume(service, "copy").await.id).await),
+            ops::RECOVER => drop(service.recover(&volume(service, "copy").await.id).await),
+            ops::PURGE => {
+                service.destroy(&volume(service, "copy").await.id).await.unwrap();
+                self.host.clock.advance(Duration::from_secs(25 * 3600));
+                service.sweep_once().await;
+            }
+            ops::EXTEND => drop(
+                service
+                    .extend(&volume(service, "data").await.id, Some(&2.into()))
+                    .await,
+            ),
+            ops::EXPIRE => drop(service.delete_snapshot(&snapshot(service).await.id).await),
+            other => panic!("no life has a {other}"),
+        }
+    }
+
+    /// What an operation has come to when all is quiet.
+    async fn check(&self, service: &Service, kind: &str) {
+        let ready = async |name: &str, gb: u32| {
+            let volume = volume(service, name).await;
+            assert_eq!(
+                (volume.state, volume.size.get()),
+                (VolumeState::Created, gb),
+                "{name}"
+            );
+            volume
+        };
+        match kind {
+            ops::CREATE => write_sevens(service, &ready("data", 1).await).await,
+            ops::SNAPSHOT => {
+                let taken = snapshot(service).await;
+                assert_eq!(taken.state, SnapshotState::Created);
+                assert!(service.verify(&taken.id).await.unwrap().is_whole());
+            }
+            ops::RESTORE => holds_sevens(service, &ready("back", 1).await).await,
+            ops::FORK | ops::RECOVER => {
+                holds_sevens(service, &ready("copy", self.fork_gb.unwrap_or(1)).await).await;
+            }
+            ops::DESTROY => {
+                assert_eq!(volume(service, "copy").await.state, VolumeState::PendingDestroy);
+            }
+            ops::PURGE => {
+                let left = service.volumes(None, false).await.unwrap();
+                assert!(!left.iter().any(|v| v.name == "copy"), "{left:?}");
+            }
+            ops::EXTEND => holds_sevens(service, &ready("data", 2).await).await,
+            ops::EXPIRE => {
+                let data = volume(service, "data").await;
+                assert_eq!(service.snapshots_of(&data.id).await.unwrap(), []);
+            }
+            other => panic!("no life has a {other}"),
+        }
+    }
+
+    /// Kills volumed at a probe of an operation, and starts it again.
+    async fn survive(&self, kind: &'static str, point: u32) {
+        self.host.guest.note(&format!("{kind}, killed at probe {point}"));
+        let left = AtomicU32::new(point);
+        let killed = self.host.run(Arc::new(CrashAt { kind, left }), async |service| {
+            self.act(&service, kind).await;
+            settled(&service).await;
+        });
+        assert!(killed.await.is_err(), "{kind} has no probe {point}");
+        let checked = self.host.run(Arc::new(NoProbe), async |service| {
+            settled(&service).await;
+            let (strays, lost) = (
+                ops::strays(service.context()).await,
+                ops::lost(service.context()).await,
+            );
+            assert_eq!((strays, lost), (vec![], vec![]), "after {kind}, probe {point}");
+            self.check(&service, kind).await;
+        });
+        checked.await.unwrap();
+    }
+
+    async fn live(&self, point: impl Fn(&str, u32) -> u32) {
+        for (kind, usual) in LIFE {
+            self.survive(kind, point(kind, usual)).await;
+        }
+        let pool = open(self.host.guest, self.host.pool.clone()).await;
+        for found in pool.list().await.unwrap() {
+            pool.delete(&found.id).await.unwrap();
+        }
     }
 }
 
-async fn written(service: &Service) -> Volume {
-    // On a slow guest the answer comes before the volume is ready.
-    let volume = service.create(request("data")).await.unwrap();
-    settled(service).await;
+async fn volume(service: &Service, name: &str) -> Volume {
+    let all = service.volumes(None, false).await.unwrap();
+    let found = all.into_iter().find(|v| v.name == name);
+    found.unwrap_or_else(|| panic!("no volume is called {name}"))
+}
+
+async fn snapshot(service: &Service) -> Snapshot {
+    let data = volume(service, "data").await;
+    let mut all = service.snapshots_of(&data.id).await.unwrap();
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
+}
+
+/// As its guest would: through the device that it is handed.
+async fn write_sevens(service: &Service, volume: &Volume) {
     let (volume, device) = service.attach(&volume.id, "m1").await.unwrap();
-    // As its guest would: through the device that it is handed.
-    std::os::unix::fs::FileExt::write_all_at(
-        &std::fs::File::options().write(true).open(&device.path).unwrap(),
-        &[7; 4096],
-        1 << 20,
-    )
-    .unwrap();
-    service.detach(&volume.id, "m1", volume.generation).await.unwrap()
+    let file = std::fs::File::options().write(true).open(&device.path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[7; 4096], 1 << 20).unwrap();
+    drop(file);
+    service.detach(&volume.id, "m1", volume.generation).await.unwrap();
 }
 
 async fn holds_sevens(service: &Service, volume: &Volume) {
@@ -189,101 +284,41 @@ async fn holds_sevens(service: &Service, volume: &Volume) {
     service.detach(&volume.id, "m2", volume.generation).await.unwrap();
 }
 
-async fn other(service: &Service, than: &Volume) -> Volume {
-    let all = service.volumes(None, false).await.unwrap();
-    all.into_iter()
-        .find(|v| v.id != than.id)
-        .expect("the other volume")
+/// One kill in each operation; in the long set one at every probe of each, encrypted or not.
+fn lives(guest: &Guest, pool: &LvmKind, encrypted: bool, fork_gb: Option<u32>) {
+    prepare(guest);
+    guest.must("lvcreate -y -L 16M -n home $vg && dd if=/dev/urandom of=/dev/$vg/home bs=1M count=16");
+    let foreign = "sha256sum /dev/$vg/home; lvs --noheadings -o lv_uuid,lv_tags,lv_size,lv_active $vg/home";
+    let before = guest.must(foreign);
+    let life = |encrypted| Life {
+        host: Host::new(guest, pool.clone()),
+        encrypted,
+        fork_gb,
+    };
+    guest.block_on(async {
+        if !guest.is_long() {
+            return life(encrypted).live(|_, usual| usual).await;
+        }
+        let probes = |kind: &str| {
+            let (_, steps) = ops::KINDS.iter().find(|(name, _)| *name == kind).unwrap();
+            2 * u32::try_from(steps.len()).unwrap()
+        };
+        let most = LIFE.map(|(kind, _)| probes(kind)).into_iter().max().unwrap();
+        for encrypted in [true, false] {
+            for point in 0..most {
+                life(encrypted).live(|kind, _| point % probes(kind)).await;
+            }
+        }
+    });
+    assert_eq!(guest.must(foreign), before);
 }
 
-/// One kill in each operation, where most is half done.
-pub(crate) fn every_operation_converges_after_a_kill(guest: &Guest) {
-    prepare(guest);
-    guest.block_on(async {
-        let made = async |_: &Host<'_>, service: Service| written(&service).await;
-        Host::crash(
-            guest,
-            (ops::CREATE, 1),
-            async |_, _| (),
-            async |_, service, ()| drop(service.create(request("data")).await),
-            async |service, ()| {
-                let volumes = service.volumes(None, false).await.unwrap();
-                assert_eq!((volumes.len(), volumes[0].state), (1, VolumeState::Created));
-            },
-        )
-        .await;
-        Host::crash(
-            guest,
-            (ops::EXTEND, 1),
-            made,
-            async |_, service, volume| drop(service.extend(&volume.id, Some(&2.into())).await),
-            async |service, volume| {
-                let now = service.volume(&volume.id).await.unwrap();
-                assert_eq!((now.state, now.size.get()), (VolumeState::Created, 2));
-                holds_sevens(&service, &now).await;
-            },
-        )
-        .await;
-        Host::crash(
-            guest,
-            (ops::SNAPSHOT, 1),
-            made,
-            async |_, service, volume| drop(service.take_snapshot(&volume.id).await),
-            async |service, volume| {
-                let snapshots = service.snapshots_of(&volume.id).await.unwrap();
-                assert_eq!((snapshots.len(), snapshots[0].state), (1, SnapshotState::Created));
-                assert!(service.verify(&snapshots[0].id).await.unwrap().is_whole());
-                let mut restore = request("back");
-                (restore.size_gb, restore.snapshot_id) = (None, Some(snapshots[0].id.to_string()));
-                service.create(restore).await.unwrap();
-                settled(&service).await;
-                holds_sevens(&service, &other(&service, &volume).await).await;
-            },
-        )
-        .await;
-        Host::crash(
-            guest,
-            (ops::FORK, 3),
-            made,
-            async |_, service, volume| {
-                let mut fork = request("copy");
-                (fork.size_gb, fork.source_volume_id) = (Some(2.into()), Some(volume.id.to_string()));
-                drop(service.create(fork).await);
-            },
-            async |service, volume| {
-                let fork = other(&service, &volume).await;
-                assert_eq!((fork.state, fork.size.get()), (VolumeState::Created, 2));
-                holds_sevens(&service, &fork).await;
-            },
-        )
-        .await;
-        Host::crash(
-            guest,
-            (ops::PURGE, 3),
-            async |host, service| {
-                let volume = written(&service).await;
-                service.take_snapshot(&volume.id).await.unwrap();
-                settled(&service).await;
-                service.destroy(&volume.id).await.unwrap();
-                host.clock.advance(Duration::from_secs(25 * 3600));
-                volume
-            },
-            async |_, service, _| service.sweep_once().await,
-            async |service, volume| {
-                assert_eq!(service.volume(&volume.id).await.unwrap_err().status, 404);
-                assert!(
-                    service
-                        .context()
-                        .pools
-                        .get("p")
-                        .unwrap()
-                        .list()
-                        .await
-                        .unwrap()
-                        .is_empty()
-                );
-            },
-        )
-        .await;
-    });
+/// Encrypted in the short set.
+pub(crate) fn every_operation_on_thin_volumes_converges_after_a_kill(guest: &Guest) {
+    lives(guest, &thin(1024), true, Some(2));
+}
+
+/// Unencrypted in the short set.
+pub(crate) fn every_operation_on_linear_volumes_converges_after_a_kill(guest: &Guest) {
+    lives(guest, &linear(), false, None);
 }

@@ -33,7 +33,7 @@ pub(super) fn thin(data_mib: u64) -> LvmKind {
     }
 }
 
-fn linear() -> LvmKind {
+pub(super) fn linear() -> LvmKind {
     LvmKind::Linear { snapshot_percent: 20 }
 }
 
@@ -64,7 +64,7 @@ pub(super) async fn open_by(guest: &Guest, kind: LvmKind, commands: Arc<dyn Comm
         encryption: true,
         capacity: Capacity {
             reserve_bytes: 0,
-            overcommit_ratio: 1.0,
+            overcommit_ratio: 2.0,
         },
         pressure: PressureRules::default(),
     };
@@ -72,7 +72,7 @@ pub(super) async fn open_by(guest: &Guest, kind: LvmKind, commands: Arc<dyn Comm
     opened.unwrap_or_else(|error| panic!("{}", chain(&error)))
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let source = error.source().map(|source| format!(": {}", chain(source)));
     format!("{error}{}", source.unwrap_or_default())
 }
@@ -89,7 +89,7 @@ impl<T> Must<T> for Result<T, PoolError> {
     }
 }
 
-fn key(text: &str) -> Layout {
+pub(super) fn key(text: &str) -> Layout {
     Layout::Luks {
         passphrase: Zeroizing::new(text.repeat(64)),
     }
