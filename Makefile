@@ -4,7 +4,7 @@ export CARGO_TERM_PROGRESS_WHEN ?= never
 .PHONY: all demo test setup install clean
 
 all: setup
-	cargo build --release --bins
+	cargo xtask build
 
 # Installs what is missing, builds, and shows the main job as a user would do it.
 demo: setup

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask ci | tidy | setup | demo | soak | guest-test | bench`.
+//! The project's own commands: `cargo xtask ci | tidy | setup | build | demo | soak | guest-test | bench`.
 //!
 //! Each is what a person would type by hand, written down once. Nothing here is part of a node.
 
@@ -31,6 +31,8 @@ enum Command {
     Tidy,
     /// Installs the Debian packages that are missing and makes the guest kernel and initramfs
     Setup,
+    /// Builds a node's programs in release mode
+    Build,
     /// Shows the main job as a user would do it, on a throw-away node
     Demo,
     /// Runs seeds of a simulated world
@@ -63,6 +65,7 @@ fn main() -> anyhow::Result<()> {
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),
         Command::Setup => setup::run(),
+        Command::Build => demo::build(),
         Command::Demo => demo::run(),
         Command::Soak(args) => soak::run(&args, soak::Build::Release),
         Command::GuestTest { set } => guest_test::run(set),
