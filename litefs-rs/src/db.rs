@@ -2,12 +2,19 @@
 
 pub mod capture;
 pub mod checksum;
+pub mod commit;
+mod database_files;
 pub mod files;
+mod handle;
 pub mod locks;
 pub mod page;
+pub mod recover;
 pub mod rollback_journal;
 pub mod shm;
 pub mod wal;
+
+pub use database_files::DatabaseFiles;
+pub use handle::{Database, DatabaseError, Node, PreparedCommit};
 
 #[cfg(test)]
 mod testing;

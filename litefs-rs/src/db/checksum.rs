@@ -35,6 +35,23 @@ impl PageChecksums {
         }
     }
 
+    /// Returns those of a database whose pages have these checksums, the first one's first; the lock page's is left out.
+    #[must_use]
+    pub fn of(page_size: PageSize, pages: Vec<Checksum>) -> Self {
+        let mut checksums = Self {
+            pages,
+            ..Self::new(page_size)
+        };
+        if let Some(lock_page) = checksums.pages.get_mut(index(page_size.lock_page())) {
+            *lock_page = Checksum::NONE;
+        }
+        checksums.database = checksums
+            .pages
+            .iter()
+            .fold(Checksum::EMPTY_DATABASE, |database, page| toggle(database, *page));
+        checksums
+    }
+
     /// Returns the number of pages.
     #[must_use]
     pub fn pages(&self) -> u32 {

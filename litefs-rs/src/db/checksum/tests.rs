@@ -59,4 +59,5 @@ fn the_lock_page_and_pages_beyond_the_end_have_none() {
     assert_eq!(kept.page(lock_page), Checksum::NONE);
     assert_eq!(kept.page(lock_page.next().unwrap()), Checksum::NONE);
     assert_eq!(kept.page(Pgno::FIRST), changed[&Pgno::FIRST]);
+    assert_eq!(PageChecksums::of(size, changed.into_values().collect()), kept);
 }

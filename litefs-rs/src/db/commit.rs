@@ -1,0 +1,202 @@
+//! A transaction becomes an LTX file, and the position moves on.
+
+mod error;
+mod ltx_file;
+
+pub use error::CommitError;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use crashsafe::Disk;
+use ltx::{Checksum, Flags, Header, NodeId, PageSize, Pgno, Pos};
+
+use super::{capture::CommitPoint, checksum::PageChecksums, files::Files};
+use ltx_file::PreparedFile;
+pub(super) use ltx_file::{Pages, write as write_file};
+
+/// What an LTX file says of its making.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Who makes it.
+    pub node: NodeId,
+    /// When, in milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// Whether its pages are compressed.
+    pub flags: Flags,
+}
+
+impl Origin {
+    /// Returns the header of the transaction that follows upon `before`.
+    pub(super) fn header(
+        &self,
+        before: Pos,
+        page_size: PageSize,
+        commit_pages: u32,
+    ) -> Result<Header, CommitError> {
+        let txid = before.txid.next().ok_or(CommitError::LastTxid)?;
+        Ok(Header {
+            flags: self.flags,
+            page_size,
+            commit_pages,
+            min_txid: txid,
+            max_txid: txid,
+            timestamp_ms: self.timestamp_ms,
+            pre_apply: before.checksum,
+            wal: None,
+            node: self.node,
+        })
+    }
+}
+
+/// The transactions of one database: where it stands, and what its pages add up to.
+#[derive(Debug, Clone)]
+pub struct History {
+    directory: PathBuf,
+    pos: Pos,
+    page_size: Option<PageSize>,
+    checksums: PageChecksums,
+}
+
+/// A transaction whose LTX files are written and durable, but do not count yet.
+#[derive(Debug)]
+#[must_use]
+pub struct Prepared {
+    /// In the order of their transactions.
+    files: Vec<PreparedFile>,
+    pos: Pos,
+    page_size: PageSize,
+    commit_pages: u32,
+    /// Whether all pages before are gone.
+    begins_anew: bool,
+    changed: BTreeMap<Pgno, Checksum>,
+}
+
+impl History {
+    /// Begins with what recovery found.
+    ///
+    /// * `directory`: where the LTX files are.
+    pub(super) fn new(
+        directory: PathBuf,
+        pos: Pos,
+        page_size: Option<PageSize>,
+        checksums: PageChecksums,
+    ) -> Self {
+        Self {
+            directory,
+            pos,
+            page_size,
+            checksums,
+        }
+    }
+
+    /// Returns the position.
+    #[must_use]
+    pub fn pos(&self) -> Pos {
+        self.pos
+    }
+
+    /// Returns the size of pages; nothing while there is no database.
+    #[must_use]
+    pub fn page_size(&self) -> Option<PageSize> {
+        self.page_size
+    }
+
+    /// Returns the checksums of the pages.
+    #[must_use]
+    pub fn checksums(&self) -> &PageChecksums {
+        &self.checksums
+    }
+
+    /// Writes a transaction's LTX file beside its place, durably. Nothing comes of it when no page has changed.
+    ///
+    /// A transaction that changes the page size becomes two files, since none can say so: the first deletes the database,
+    /// the second makes it again.
+    ///
+    /// # Errors
+    /// A page cannot be read, or the file cannot be written. Nothing has changed.
+    pub fn prepare<F: Files + ?Sized>(
+        &self,
+        disk: &dyn Disk,
+        files: &F,
+        point: &CommitPoint,
+        origin: Origin,
+    ) -> Result<Option<Prepared>, CommitError> {
+        let drops = point.commit_pages == 0;
+        let mut prepared = Vec::new();
+        let mut before = self.pos;
+        if point.resizes_pages || drops {
+            let page_size = self.page_size.unwrap_or(point.page_size);
+            let header = origin.header(before, page_size, 0)?;
+            let file = write_file(disk, &self.directory, header, &Pages::none(files), |_| {
+                Checksum::EMPTY_DATABASE
+            })?;
+            before = file.pos;
+            prepared.push(file);
+        }
+        let begins_anew = !prepared.is_empty();
+        let empty = PageChecksums::new(point.page_size);
+        let checksums = if begins_anew || self.page_size.is_none() {
+            &empty
+        } else {
+            &self.checksums
+        };
+        let mut changed = BTreeMap::new();
+        if !drops {
+            let mut header = origin.header(before, point.page_size, point.commit_pages)?;
+            header.wal = point.wal;
+            let pages = Pages {
+                files,
+                places: &point.pages,
+            };
+            let file = write_file(disk, &self.directory, header, &pages, |pages| {
+                let after = checksums.after(point.commit_pages, &pages);
+                changed = pages;
+                after
+            })?;
+            before = file.pos;
+            prepared.push(file);
+            let same = |(pgno, checksum): (&Pgno, &Checksum)| checksums.page(*pgno) == *checksum;
+            if !begins_anew && point.commit_pages == checksums.pages() && changed.iter().all(same) {
+                return self.discard(disk, prepared).map(|()| None);
+            }
+        }
+        Ok(Some(Prepared {
+            files: prepared,
+            pos: before,
+            page_size: point.page_size,
+            commit_pages: point.commit_pages,
+            begins_anew,
+            changed,
+        }))
+    }
+
+    /// Lets a transaction count: durably in its place, the position moves on.
+    ///
+    /// # Errors
+    /// The disk fails. Whether the transaction counts is then for the next start to see: the node must stop.
+    pub fn publish(&mut self, disk: &dyn Disk, prepared: Prepared) -> Result<Pos, CommitError> {
+        // The last file first: alone it is a database as good as both, and the first alone would be none.
+        for file in prepared.files.iter().rev() {
+            file.publish(disk, &self.directory)?;
+        }
+        if prepared.begins_anew || self.page_size.is_none() {
+            self.checksums = PageChecksums::new(prepared.page_size);
+        }
+        self.checksums.apply(prepared.commit_pages, &prepared.changed);
+        self.page_size = (prepared.commit_pages > 0).then_some(prepared.page_size);
+        self.pos = prepared.pos;
+        assert!(
+            self.checksums.database() == self.pos.checksum,
+            "checksum {} at {}",
+            self.checksums.database(),
+            self.pos
+        );
+        Ok(self.pos)
+    }
+
+    fn discard(&self, disk: &dyn Disk, prepared: Vec<PreparedFile>) -> Result<(), CommitError> {
+        prepared
+            .iter()
+            .try_for_each(|file| file.discard(disk, &self.directory))
+    }
+}

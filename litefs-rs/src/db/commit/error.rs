@@ -1,0 +1,71 @@
+//! Why a transaction could not be committed.
+
+use std::{fmt, io};
+
+use ltx::{EncodeError, FileName, Pgno};
+
+use crate::db::capture::PagePlace;
+
+/// What was being done to an LTX file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It is created under its temporary name.
+    Create,
+    /// It is written and synced.
+    Write,
+    /// It is given its name, durably.
+    Publish,
+    /// It turned out to say nothing and is removed.
+    Discard,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Create => "create",
+            Self::Write => "write",
+            Self::Publish => "publish",
+            Self::Discard => "discard",
+        })
+    }
+}
+
+/// Why a transaction could not be committed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// A page cannot be read.
+    #[error("read page {pgno} from {} at {}", .place.file, .place.offset)]
+    Read {
+        /// The page.
+        pgno: Pgno,
+        /// Where it stands.
+        place: PagePlace,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file cannot be written, or would be none.
+    #[error("{name}")]
+    Ltx {
+        /// The file.
+        name: FileName,
+        /// What is wrong with it.
+        #[source]
+        source: EncodeError,
+    },
+    /// The disk fails.
+    #[error("{step} {name}")]
+    Disk {
+        /// The file.
+        name: FileName,
+        /// What was being done.
+        step: Step,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// No transaction can follow.
+    #[error("the last transaction of 64 bits was used")]
+    LastTxid,
+}

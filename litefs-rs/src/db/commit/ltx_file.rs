@@ -1,0 +1,138 @@
+//! One LTX file, written beside its place and then put there.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use crashsafe::{Disk, DiskFile, OpenOptions};
+use ltx::{Checksum, EncodeError, Encoder, FileName, Header, Pgno, Pos};
+
+use super::error::{CommitError, Step};
+use crate::db::{
+    capture::{PagePlace, read_page},
+    files::Files,
+};
+
+const LABEL: &str = "ltx";
+const MODE: u32 = 0o666;
+const BUFFER_BYTES: usize = 1 << 16;
+
+/// Pages of a transaction, and where they stand.
+#[derive(Debug)]
+pub(in crate::db) struct Pages<'a, F: ?Sized> {
+    pub(in crate::db) files: &'a F,
+    pub(in crate::db) places: &'a BTreeMap<Pgno, PagePlace>,
+}
+
+impl<'a, F: ?Sized> Pages<'a, F> {
+    pub(in crate::db) fn none(files: &'a F) -> Self {
+        const NONE: &BTreeMap<Pgno, PagePlace> = &BTreeMap::new();
+        Self { files, places: NONE }
+    }
+}
+
+/// A file that is durable under another name.
+#[derive(Debug)]
+pub(in crate::db) struct PreparedFile {
+    name: FileName,
+    /// The position after it.
+    pub(in crate::db) pos: Pos,
+}
+
+/// Writes a file under its temporary name, durably.
+///
+/// * `post_apply`: gives the database's checksum afterwards, from those of the pages.
+pub(in crate::db) fn write<F: Files + ?Sized>(
+    disk: &dyn Disk,
+    directory: &Path,
+    header: Header,
+    pages: &Pages<'_, F>,
+    post_apply: impl FnOnce(BTreeMap<Pgno, Checksum>) -> Checksum,
+) -> Result<PreparedFile, CommitError> {
+    let name = header.file_name();
+    let temporary = temporary(directory, name);
+    let failed = |step| move |source| CommitError::Disk { name, step, source };
+    let options = OpenOptions {
+        truncate: true,
+        mode: MODE,
+        ..OpenOptions::CREATE
+    };
+    let file = disk
+        .open(LABEL, &temporary, options)
+        .map_err(failed(Step::Create))?;
+    let output = BufWriter::with_capacity(BUFFER_BYTES, Appender { file, offset: 0 });
+    let encoding = |source: EncodeError| CommitError::Ltx { name, source };
+    let mut page = vec![0; header.page_size.as_usize()];
+    let mut encoder = Encoder::new(output, header).map_err(encoding)?;
+    let mut checksums = BTreeMap::new();
+    for (pgno, place) in pages.places {
+        read_page(pages.files, *place, &mut page).map_err(|source| CommitError::Read {
+            pgno: *pgno,
+            place: *place,
+            source,
+        })?;
+        checksums.insert(*pgno, Checksum::of_page(*pgno, &page));
+        encoder.page(*pgno, &page).map_err(encoding)?;
+    }
+    let encoded = encoder.finish(post_apply(checksums)).map_err(encoding)?;
+    let appender = encoded
+        .output
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error);
+    let synced = appender.and_then(|appender| appender.file.sync_data());
+    synced.map_err(failed(Step::Write))?;
+    Ok(PreparedFile {
+        name,
+        pos: encoded.pos,
+    })
+}
+
+impl PreparedFile {
+    /// Gives the file its name, durably.
+    pub(in crate::db) fn publish(&self, disk: &dyn Disk, directory: &Path) -> Result<(), CommitError> {
+        let name = self.name;
+        let to = directory.join(name.to_string());
+        let renamed = disk.rename(LABEL, &temporary(directory, name), &to);
+        let synced = renamed.and_then(|()| disk.sync_dir(LABEL, directory));
+        synced.map_err(|source| CommitError::Disk {
+            name,
+            step: Step::Publish,
+            source,
+        })
+    }
+
+    /// Removes the file.
+    pub(super) fn discard(&self, disk: &dyn Disk, directory: &Path) -> Result<(), CommitError> {
+        let name = self.name;
+        let removed = disk.remove_file(LABEL, &temporary(directory, name));
+        removed.map_err(|source| CommitError::Disk {
+            name,
+            step: Step::Discard,
+            source,
+        })
+    }
+}
+
+fn temporary(directory: &Path, name: FileName) -> PathBuf {
+    directory.join(format!("{name}.tmp"))
+}
+
+/// Writes to the end of a file.
+struct Appender {
+    file: Box<dyn DiskFile>,
+    offset: u64,
+}
+
+impl Write for Appender {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_at(bytes, self.offset)?;
+        self.offset += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,322 @@
+//! A database as a file system serves it: what applications do to its files, in their order.
+
+use std::{io, path::Path, sync::Arc};
+
+use crashsafe::Disk;
+use ltx::{Flags, NodeId, Pos};
+
+use super::{
+    capture::{Capture, CaptureError, CommitPoint, GiveUp, Input, Output},
+    commit::{CommitError, History, Origin, Prepared},
+    database_files::DatabaseFiles,
+    files::FileKind,
+    locks::{Conflict, Locks, Request},
+    recover::{RecoverError, Recovered, Unsent, recover},
+};
+
+/// What a database needs of its node.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Its disk.
+    pub disk: Arc<dyn Disk>,
+    /// Its number.
+    pub id: NodeId,
+    /// How its LTX files are written.
+    pub flags: Flags,
+    /// Milliseconds since 1970.
+    pub wall_clock_ms: fn() -> i64,
+}
+
+/// One database on the primary: its files, its locks, its transactions.
+///
+/// Calls are made one at a time, in the order in which applications made them. A call that ends a transaction returns when
+/// that transaction is durable here.
+#[derive(Debug)]
+pub struct Database {
+    node: Node,
+    files: DatabaseFiles,
+    locks: Locks,
+    capture: Capture,
+    history: History,
+}
+
+/// A transaction over several databases, as far as one of them goes: durable, and not counting yet.
+#[derive(Debug)]
+#[must_use]
+pub struct PreparedCommit {
+    point: CommitPoint,
+    prepared: Option<Prepared>,
+}
+
+impl Database {
+    /// Recovers the database in `directory`, which exists, and serves it.
+    ///
+    /// * `super_journal_exists`: see [`recover`].
+    ///
+    /// # Errors
+    /// It cannot be recovered.
+    pub fn open(
+        node: Node,
+        directory: &Path,
+        super_journal_exists: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Self, RecoverError> {
+        let unsent = Unsent::Keep(node.origin());
+        let recovered = recover(Arc::clone(&node.disk), directory, unsent, super_journal_exists)?;
+        let Recovered { files, history, .. } = recovered;
+        Ok(Self {
+            node,
+            capture: Capture::new(history.page_size(), history.checksums().pages()),
+            locks: Locks::default(),
+            files,
+            history,
+        })
+    }
+
+    /// Returns the position.
+    #[must_use]
+    pub fn pos(&self) -> Pos {
+        self.history.pos()
+    }
+
+    /// Returns the transactions.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Returns the locks.
+    #[must_use]
+    pub fn locks(&self) -> &Locks {
+        &self.locks
+    }
+
+    /// Returns where the pages are.
+    #[must_use]
+    pub fn capture(&self) -> &Capture {
+        &self.capture
+    }
+
+    /// Returns the files, to be read.
+    #[must_use]
+    pub fn files(&self) -> &DatabaseFiles {
+        &self.files
+    }
+
+    /// Creates a file, if it does not exist.
+    ///
+    /// # Errors
+    /// As the disk.
+    pub fn create(&mut self, file: FileKind) -> Result<(), DatabaseError> {
+        self.files.create(file).map_err(disk(file))
+    }
+
+    /// Writes to a file that exists.
+    ///
+    /// # Errors
+    /// The bytes may not be written, or end a transaction that cannot be committed; or as the disk.
+    pub fn write(&mut self, file: FileKind, data: &[u8], offset: u64) -> Result<(), DatabaseError> {
+        let after = self.tell(Input::Write { file, offset, data })?;
+        self.files.write(file, data, offset).map_err(disk(file))?;
+        self.finish(file, after)
+    }
+
+    /// Cuts or grows a file that exists.
+    ///
+    /// # Errors
+    /// The file may not be cut, or that ends a transaction that cannot be committed; or as the disk.
+    pub fn truncate(&mut self, file: FileKind, len: u64) -> Result<(), DatabaseError> {
+        let after = self.tell(Input::Truncate { file, len })?;
+        self.files.set_len(file, len).map_err(disk(file))?;
+        self.finish(file, after)
+    }
+
+    /// Removes a file's name; with the database's, everything but its transactions.
+    ///
+    /// # Errors
+    /// That ends a transaction that cannot be committed; or as the disk.
+    pub fn unlink(&mut self, file: FileKind) -> Result<(), DatabaseError> {
+        let after = self.tell(Input::Unlink { file })?;
+        if file == FileKind::Database {
+            for file in FileKind::ALL {
+                self.files.unlink(file).map_err(disk(file))?;
+            }
+        } else {
+            self.files.unlink(file).map_err(disk(file))?;
+        }
+        match after {
+            After::Nothing => Ok(()),
+            After::Sync => self.files.sync_names().map_err(disk(file)),
+        }
+    }
+
+    /// Makes a file durable, with its name.
+    ///
+    /// # Errors
+    /// As the disk.
+    pub fn sync(&mut self, file: FileKind) -> Result<(), DatabaseError> {
+        self.files.sync(file).map_err(disk(file))?;
+        self.tell(Input::Synced { file }).map(drop)
+    }
+
+    /// Tells what stands against a request.
+    #[must_use]
+    pub fn conflict(&self, request: &Request) -> Option<Conflict> {
+        self.locks.conflict(request)
+    }
+
+    /// Grants a request for locks; what a lock guarded that is given up is committed first.
+    ///
+    /// # Errors
+    /// Another holds one of them; or a transaction cannot be committed.
+    pub fn lock(&mut self, request: &Request) -> Result<(), DatabaseError> {
+        if let Some(conflict) = self.locks.conflict(request) {
+            return Err(DatabaseError::Locked(conflict));
+        }
+        self.grant(request, GiveUp::Request)
+    }
+
+    /// Gives up what an owner holds in a file, as closing it does.
+    ///
+    /// # Errors
+    /// A transaction cannot be committed.
+    pub fn close(&mut self, request: &Request) -> Result<(), DatabaseError> {
+        assert!(request.mode.is_none(), "closing gives up: {request:?}");
+        self.grant(request, GiveUp::Close)
+    }
+
+    fn grant(&mut self, request: &Request, by: GiveUp) -> Result<(), DatabaseError> {
+        for lock in self.locks.given_up(request) {
+            self.tell(Input::GiveUp { lock, by })?;
+        }
+        self.locks.request(request).map_err(DatabaseError::Locked)
+    }
+
+    /// Prepares the transaction that ends with a super-journal, if this database is part of it.
+    ///
+    /// # Errors
+    /// It cannot be committed, and can still be rolled back.
+    pub fn prepare(&mut self, super_journal: &[u8]) -> Result<Option<PreparedCommit>, DatabaseError> {
+        let name = super_journal;
+        let mut outputs = Vec::new();
+        let input = Input::UnlinkSuperJournal { name };
+        self.capture
+            .handle(input, &self.locks, &self.files, &mut outputs)?;
+        let mut commit = None;
+        for output in outputs {
+            match output {
+                Output::Sync(file) => self.sync(file)?,
+                Output::Commit(point) => {
+                    let prepared = self.prepare_point(&point).map_err(DatabaseError::Commit)?;
+                    commit = Some(PreparedCommit { point, prepared });
+                }
+                Output::SyncAfter => {}
+            }
+        }
+        Ok(commit)
+    }
+
+    /// Lets a prepared transaction count.
+    ///
+    /// # Errors
+    /// The disk fails; the node must stop.
+    pub fn publish(&mut self, commit: PreparedCommit) -> Result<(), DatabaseError> {
+        let PreparedCommit { point, prepared } = commit;
+        if let Some(prepared) = prepared {
+            let published = self.history.publish(&*self.node.disk, prepared);
+            published.map_err(DatabaseError::Undecided)?;
+        }
+        self.tell(Input::Committed(&point)).map(drop)
+    }
+
+    /// Tells the capture what is about to happen and does what it asks for first.
+    fn tell(&mut self, input: Input<'_>) -> Result<After, DatabaseError> {
+        let mut outputs = Vec::new();
+        self.capture
+            .handle(input, &self.locks, &self.files, &mut outputs)?;
+        let mut after = After::Nothing;
+        for output in outputs {
+            match output {
+                Output::Sync(file) => self.sync(file)?,
+                Output::Commit(point) => {
+                    let may_fail = point.trigger.may_fail();
+                    let prepared = self.prepare_point(&point).map_err(|source| match may_fail {
+                        true => DatabaseError::Commit(source),
+                        false => DatabaseError::Undecided(source),
+                    })?;
+                    self.publish(PreparedCommit { point, prepared })?;
+                }
+                Output::SyncAfter => after = After::Sync,
+            }
+        }
+        Ok(after)
+    }
+
+    fn prepare_point(&self, point: &CommitPoint) -> Result<Option<Prepared>, CommitError> {
+        self.history
+            .prepare(&*self.node.disk, &self.files, point, self.node.origin())
+    }
+
+    fn finish(&mut self, file: FileKind, after: After) -> Result<(), DatabaseError> {
+        match after {
+            After::Nothing => Ok(()),
+            After::Sync => self.sync(file),
+        }
+    }
+}
+
+/// What is left to do when an input is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    Nothing,
+    Sync,
+}
+
+impl Node {
+    fn origin(&self) -> Origin {
+        Origin {
+            node: self.id,
+            timestamp_ms: (self.wall_clock_ms)(),
+            flags: self.flags,
+        }
+    }
+}
+
+fn disk(file: FileKind) -> impl Fn(io::Error) -> DatabaseError {
+    move |source| DatabaseError::Disk { file, source }
+}
+
+/// Why something cannot be done to a database.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatabaseError {
+    /// Another holds a lock.
+    #[error("lock a database")]
+    Locked(#[source] Conflict),
+    /// The application may not do this.
+    #[error("take up what an application does to a database")]
+    Capture(#[from] CaptureError),
+    /// A transaction cannot be committed; the application is told so and rolls it back.
+    #[error("commit a transaction")]
+    Commit(#[source] CommitError),
+    /// A transaction may be committed or not, or SQLite has promised it and we cannot keep it. The node must stop: the next
+    /// start sees how it is.
+    #[error("keep a transaction")]
+    Undecided(#[source] CommitError),
+    /// The disk fails.
+    #[error("{file}")]
+    Disk {
+        /// Which file.
+        file: FileKind,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl DatabaseError {
+    /// Tells whether the node must stop at once.
+    #[must_use]
+    pub const fn is_fatal(&self) -> bool {
+        matches!(self, Self::Undecided(_))
+    }
+}

@@ -1,0 +1,361 @@
+//! A database at start: what a crash left is made whole, and nothing that SQLite was promised is lost.
+//!
+//! The newest LTX file says where the database stands. A rollback journal that is live is played back: if it was that
+//! file's transaction, the file is applied. Playing back leaves pages that nobody uses as the transaction left them; and what
+//! the log holds behind that file was committed for SQLite and not yet for us. Either becomes the next LTX file, if this
+//! node may make one.
+
+mod error;
+mod journal;
+mod newest;
+
+pub use error::RecoverError;
+
+use std::{collections::BTreeMap, io, path::Path, sync::Arc};
+
+use crashsafe::Disk;
+use ltx::{Checksum, PageSize, Pgno, Pos, WalSpan};
+
+use super::{
+    capture::{PagePlace, in_database, in_log, read_page},
+    checksum::PageChecksums,
+    commit::{History, Origin, Pages, write_file},
+    database_files::{DatabaseFiles, ltx_directory},
+    files::{FileKind, Files as _},
+    page::{DatabaseHeader, JournalMode},
+    wal::{self, WalHeader, WalPlace},
+};
+use journal::Undone;
+use newest::Newest;
+
+/// What becomes of what SQLite did and what has no LTX file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsent {
+    /// It becomes one: this node is the primary, as it was when that was done.
+    Keep(Origin),
+    /// It goes: another may be the primary by now, and have made other transactions. A database that cannot be had without
+    /// it is refused, and is to be fetched.
+    Drop,
+}
+
+/// A database that is whole.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Its files: the database alone.
+    pub files: DatabaseFiles,
+    /// Where it stands.
+    pub history: History,
+    /// Where it stands, if that took a transaction more than there was before.
+    pub made: Option<Pos>,
+}
+
+/// Recovers the database in `directory`, which exists. Can be interrupted anywhere and begun again.
+///
+/// Cost: the whole database is read.
+///
+/// * `super_journal_exists`: tells whether the file exists that SQLite called so.
+///
+/// # Errors
+/// The disk fails, or the files say different things; then nothing of them is lost.
+pub fn recover(
+    disk: Arc<dyn Disk>,
+    directory: &Path,
+    unsent: Unsent,
+    super_journal_exists: &dyn Fn(&[u8]) -> bool,
+) -> Result<Recovered, RecoverError> {
+    let ltx_directory = ltx_directory(directory);
+    crashsafe::create_dir_durable(&*disk, "recover", &ltx_directory)?;
+    newest::sweep(&*disk, &ltx_directory)?;
+    let newest = newest::find(&*disk, &ltx_directory)?;
+    let mut files = DatabaseFiles::open(Arc::clone(&disk), directory.to_path_buf())?;
+    files.unlink(FileKind::Shm)?;
+    let undone = journal::undo(&mut files, super_journal_exists)?;
+    let mut found = State::read(&files, newest.as_ref(), unsent)?;
+    let step = found.next_step(&files, &ltx_directory, newest.as_ref(), undone)?;
+    let mut made = None;
+    let pos = match (step, unsent) {
+        (Step::Rest(pos), _) => pos,
+        (Step::Apply, _) => found.apply(&mut files, &ltx_directory, newest.as_ref())?,
+        (Step::Make { before, .. }, Unsent::Keep(origin)) => {
+            let pos = found.make(&mut files, &ltx_directory, before, origin)?;
+            made = Some(pos);
+            pos
+        }
+        (Step::Make { otherwise, .. }, Unsent::Drop) => return Err(otherwise),
+    };
+    found.settle(&mut files)?;
+    files.unlink(FileKind::RollbackJournal)?;
+    files.sync_names()?;
+    Ok(Recovered {
+        files,
+        history: History::new(ltx_directory, pos, found.page_size, found.checksums),
+        made,
+    })
+}
+
+/// What is to be done about the newest LTX file.
+enum Step {
+    /// Nothing: the database is where it should be.
+    Rest(Pos),
+    /// It is applied.
+    Apply,
+    /// Another follows upon `before`, with what the database holds.
+    Make {
+        before: Pos,
+        /// What is wrong if none may be made.
+        otherwise: RecoverError,
+    },
+}
+
+/// What the files hold, the log over the database.
+struct State {
+    page_size: Option<PageSize>,
+    checksums: PageChecksums,
+    /// Where the pages are that stand in the log.
+    log: BTreeMap<Pgno, PagePlace>,
+    /// Whether there is a log at all.
+    has_log: bool,
+    tail: Option<Tail>,
+}
+
+/// The part of the log that has no LTX file.
+#[derive(Debug, Clone, Copy)]
+struct Tail {
+    span: WalSpan,
+    /// What the database had before.
+    pages_before: u32,
+}
+
+impl State {
+    fn read(files: &DatabaseFiles, newest: Option<&Newest>, unsent: Unsent) -> Result<Self, RecoverError> {
+        let mut state = Self {
+            page_size: None,
+            checksums: PageChecksums::default(),
+            log: BTreeMap::new(),
+            has_log: files.exists(FileKind::Wal),
+            tail: None,
+        };
+        let Some(header) = DatabaseHeader::read(files)? else {
+            return Ok(state);
+        };
+        state.page_size = Some(header.page_size);
+        let mut pages = header.pages(files.len(FileKind::Database)?);
+        // A log beside a database that has none is left from before, and was copied then.
+        if header.journal_mode == JournalMode::Wal
+            && let Some((log, checksum)) = WalHeader::read(files)?
+            && log.page_size == header.page_size
+        {
+            let covered = newest.and_then(|newest| newest.decoded.header.wal);
+            let covered = covered.filter(|span| (span.salt1, span.salt2) == log.salts);
+            let covered_end = covered.map_or(wal::HEADER_BYTES as u64, |span| {
+                span.offset_bytes + span.size_bytes
+            });
+            let limit = match unsent {
+                Unsent::Keep(_) => u64::MAX,
+                Unsent::Drop => covered_end,
+            };
+            if let Some(found) = wal::transactions(files, &log, WalPlace::first(checksum), limit)? {
+                pages = found.commit_pages;
+                state.log = found
+                    .pages
+                    .iter()
+                    .map(|(pgno, offset)| (*pgno, in_log(*offset)))
+                    .collect();
+                state.log.retain(|pgno, _| pgno.get() <= pages);
+                state.tail = (found.end.offset > covered_end).then(|| Tail {
+                    span: WalSpan {
+                        offset_bytes: covered_end,
+                        size_bytes: found.end.offset - covered_end,
+                        salt1: log.salts.0,
+                        salt2: log.salts.1,
+                    },
+                    pages_before: newest.map_or(0, |newest| newest.decoded.header.commit_pages),
+                });
+            }
+        }
+        state.checksums = state.sum(files, header.page_size, pages)?;
+        Ok(state)
+    }
+
+    /// Reads all pages.
+    fn sum(&self, files: &DatabaseFiles, page_size: PageSize, pages: u32) -> io::Result<PageChecksums> {
+        let mut page = vec![0; page_size.as_usize()];
+        let mut checksums = Vec::new();
+        for pgno in (1..=pages).filter_map(Pgno::new) {
+            read_page(files, self.place(page_size, pgno), &mut page)?;
+            checksums.push(Checksum::of_page(pgno, &page));
+        }
+        Ok(PageChecksums::of(page_size, checksums))
+    }
+
+    fn place(&self, page_size: PageSize, pgno: Pgno) -> PagePlace {
+        let in_log = self.log.get(&pgno).copied();
+        in_log.unwrap_or_else(|| in_database(page_size, pgno))
+    }
+
+    /// Compares the database with the newest LTX file.
+    fn next_step(
+        &self,
+        files: &DatabaseFiles,
+        ltx_directory: &Path,
+        newest: Option<&Newest>,
+        undone: Undone,
+    ) -> Result<Step, RecoverError> {
+        let found = self.checksum();
+        let Some(newest) = newest else {
+            return Ok(match self.checksums.pages() {
+                0 => Step::Rest(Pos::ZERO),
+                pages => Step::Make {
+                    before: Pos::ZERO,
+                    otherwise: RecoverError::NoHistory { pages },
+                },
+            });
+        };
+        let header = &newest.decoded.header;
+        let (before, after) = (header.pre_apply_pos(), newest.decoded.pos);
+        let otherwise = RecoverError::Diverged {
+            file: newest.name,
+            before: before.checksum,
+            after: after.checksum,
+            found,
+        };
+        if self.tail.is_some() {
+            return Ok(Step::Make {
+                before: after,
+                otherwise,
+            });
+        }
+        match undone {
+            Undone::TakenBack(taken_back) => {
+                let was_its = newest.was_taken_back(files, ltx_directory, &taken_back)?;
+                if was_its && !taken_back.across_databases {
+                    return Ok(Step::Apply);
+                }
+                let pos = if was_its { before } else { after };
+                if was_its {
+                    newest.remove(&**files.disk(), ltx_directory)?;
+                }
+                Ok(if self.is_at(pos) {
+                    Step::Rest(pos)
+                } else {
+                    Step::Make {
+                        before: pos,
+                        otherwise,
+                    }
+                })
+            }
+            _ if self.is_at(after) => Ok(Step::Rest(after)),
+            Undone::Committed => Ok(Step::Make {
+                before: after,
+                otherwise,
+            }),
+            Undone::Nothing if self.is_at(before) => Ok(Step::Apply),
+            Undone::Nothing => Err(otherwise),
+        }
+    }
+
+    /// Of no pages there are two checksums: of a database that was deleted, and of none yet.
+    fn is_at(&self, pos: Pos) -> bool {
+        let none_yet = pos.checksum.is_none() && self.checksums.pages() == 0;
+        pos.checksum == self.checksum() || none_yet
+    }
+
+    /// Makes the LTX file after `before` of what the database holds: all of it, as nobody knows any more what changed; but
+    /// for a log's tail that says so.
+    fn make(
+        &self,
+        files: &mut DatabaseFiles,
+        ltx_directory: &Path,
+        before: Pos,
+        origin: Origin,
+    ) -> Result<Pos, RecoverError> {
+        let Some(page_size) = self.page_size else {
+            return Err(RecoverError::NoDatabase { before });
+        };
+        if self.has_log {
+            files.sync(FileKind::Wal)?;
+        }
+        let commit_pages = self.checksums.pages();
+        let mut header = origin.header(before, page_size, commit_pages)?;
+        header.wal = self.tail.map(|tail| tail.span);
+        let mut places: BTreeMap<_, _> = match self.tail {
+            // Pages of the log before its tail come along where the tail has none: they are as they were.
+            Some(_) => self.log.clone(),
+            None => BTreeMap::new(),
+        };
+        let known = self.tail.map_or(0, |tail| tail.pages_before);
+        for pgno in (known + 1..=commit_pages).filter_map(Pgno::new) {
+            places.insert(pgno, self.place(page_size, pgno));
+        }
+        places.remove(&page_size.lock_page());
+        let pages = Pages {
+            files: &*files,
+            places: &places,
+        };
+        let disk = &**files.disk();
+        let file = write_file(disk, ltx_directory, header, &pages, |_| self.checksums.database())?;
+        file.publish(disk, ltx_directory)?;
+        Ok(file.pos)
+    }
+
+    /// Applies the newest LTX file to a database that is as it was before.
+    fn apply(
+        &mut self,
+        files: &mut DatabaseFiles,
+        ltx_directory: &Path,
+        newest: Option<&Newest>,
+    ) -> Result<Pos, RecoverError> {
+        let Some(newest) = newest else {
+            return Ok(Pos::ZERO);
+        };
+        let (header, after) = (&newest.decoded.header, newest.decoded.pos);
+        self.log.clear();
+        if header.commit_pages == 0 {
+            for file in FileKind::ALL {
+                files.unlink(file)?;
+            }
+            self.page_size = None;
+            self.checksums = PageChecksums::default();
+            self.has_log = false;
+            return Ok(after);
+        }
+        newest.apply(files, ltx_directory)?;
+        self.page_size = Some(header.page_size);
+        self.checksums = self.sum(files, header.page_size, header.commit_pages)?;
+        if self.is_at(after) {
+            return Ok(after);
+        }
+        Err(RecoverError::Diverged {
+            file: newest.name,
+            before: header.pre_apply,
+            after: after.checksum,
+            found: self.checksum(),
+        })
+    }
+
+    fn checksum(&self) -> Checksum {
+        self.checksums.database()
+    }
+
+    /// Copies the log into the database and removes it, and cuts off what is behind the last page: SQLite does that when a
+    /// transaction is committed already.
+    fn settle(&self, files: &mut DatabaseFiles) -> Result<(), RecoverError> {
+        if let Some(page_size) = self.page_size {
+            let mut page = vec![0; page_size.as_usize()];
+            for (pgno, place) in &self.log {
+                read_page(files, *place, &mut page)?;
+                files.write(FileKind::Database, &page, in_database(page_size, *pgno).offset)?;
+            }
+            let len = u64::from(self.checksums.pages()) * u64::from(page_size.bytes());
+            if !self.log.is_empty() || files.len(FileKind::Database)? != len {
+                files.set_len(FileKind::Database, len)?;
+                files.sync(FileKind::Database)?;
+            }
+        }
+        if self.has_log {
+            files.unlink(FileKind::Wal)?;
+            files.sync_names()?;
+        }
+        Ok(())
+    }
+}

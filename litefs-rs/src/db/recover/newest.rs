@@ -1,0 +1,140 @@
+//! The newest LTX file of a database.
+
+use std::path::Path;
+
+use crashsafe::{Disk, DiskFile, OpenOptions};
+use ltx::{Decoded, Decoder, FileName, Version};
+
+use super::{error::RecoverError, journal::TakenBack};
+use crate::db::{
+    capture::{in_database as in_database_file, read_page},
+    database_files::DatabaseFiles,
+    files::FileKind,
+};
+
+const LABEL: &str = "recover";
+const BUFFER_BYTES: usize = 1 << 16;
+
+/// A file that was read to its end and is sound.
+#[derive(Debug)]
+pub(super) struct Newest {
+    pub(super) name: FileName,
+    pub(super) decoded: Decoded,
+}
+
+/// Removes files that were never finished.
+pub(super) fn sweep(disk: &dyn Disk, directory: &Path) -> Result<(), RecoverError> {
+    for entry in disk.list(directory)? {
+        let unfinished = entry.name.strip_suffix(".tmp");
+        if unfinished.is_some_and(|name| name.parse::<FileName>().is_ok()) {
+            disk.remove_file(LABEL, &directory.join(entry.name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Finds the file with the last transaction and reads it to its end.
+pub(super) fn find(disk: &dyn Disk, directory: &Path) -> Result<Option<Newest>, RecoverError> {
+    let entries = disk.list(directory)?;
+    let names = entries
+        .iter()
+        .filter_map(|entry| entry.name.parse::<FileName>().ok());
+    let Some(name) = names.max_by_key(|name| (name.max, name.min)) else {
+        return Ok(None);
+    };
+    let damaged = |source| RecoverError::Ltx { file: name, source };
+    let decoder = Decoder::new(input(disk, directory, name)?, Version::V1).map_err(damaged)?;
+    let decoded = decoder.finish().map_err(damaged)?;
+    if decoded.header.file_name() != name {
+        return Err(RecoverError::Misnamed {
+            file: name,
+            says: decoded.header.file_name(),
+        });
+    }
+    Ok(Some(Newest { name, decoded }))
+}
+
+impl Newest {
+    /// Does to the database what the file says, durably.
+    pub(super) fn apply(&self, files: &mut DatabaseFiles, directory: &Path) -> Result<(), RecoverError> {
+        let damaged = |source| RecoverError::Ltx {
+            file: self.name,
+            source,
+        };
+        files.create(FileKind::Database)?;
+        let input = input(&**files.disk(), directory, self.name)?;
+        let mut decoder = Decoder::new(input, Version::V1).map_err(damaged)?;
+        let page_bytes = u64::from(self.decoded.header.page_size.bytes());
+        let mut page = Vec::new();
+        while let Some(pgno) = decoder.next_page(&mut page).map_err(damaged)? {
+            files.write(FileKind::Database, &page, u64::from(pgno.get() - 1) * page_bytes)?;
+        }
+        let commit_pages = u64::from(self.decoded.header.commit_pages);
+        files.set_len(FileKind::Database, commit_pages * page_bytes)?;
+        files.sync(FileKind::Database)?;
+        Ok(())
+    }
+
+    /// Tells whether the file is that of a transaction which was taken back: it leaves another size, or another copy of a
+    /// page than the one that was brought back.
+    pub(super) fn was_taken_back(
+        &self,
+        files: &DatabaseFiles,
+        directory: &Path,
+        taken_back: &TakenBack,
+    ) -> Result<bool, RecoverError> {
+        let damaged = |source| RecoverError::Ltx {
+            file: self.name,
+            source,
+        };
+        let (header, page_size) = (&self.decoded.header, taken_back.page_size);
+        if header.page_size != page_size || header.commit_pages != taken_back.pages {
+            return Ok(true);
+        }
+        let mut decoder =
+            Decoder::new(input(&**files.disk(), directory, self.name)?, Version::V1).map_err(damaged)?;
+        let (mut page, mut in_database) = (Vec::new(), vec![0; page_size.as_usize()]);
+        while let Some(pgno) = decoder.next_page(&mut page).map_err(damaged)? {
+            if taken_back.restored.contains(&pgno) {
+                read_page(files, in_database_file(page_size, pgno), &mut in_database)?;
+                if in_database != page {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Removes the file, durably: its transaction was not committed in the other databases.
+    pub(super) fn remove(&self, disk: &dyn Disk, directory: &Path) -> Result<(), RecoverError> {
+        disk.remove_file(LABEL, &directory.join(self.name.to_string()))?;
+        disk.sync_dir(LABEL, directory)?;
+        Ok(())
+    }
+}
+
+fn input(
+    disk: &dyn Disk,
+    directory: &Path,
+    name: FileName,
+) -> Result<impl std::io::Read + use<>, RecoverError> {
+    let file = disk.open(LABEL, &directory.join(name.to_string()), OpenOptions::READ)?;
+    Ok(std::io::BufReader::with_capacity(
+        BUFFER_BYTES,
+        FromStart { file, offset: 0 },
+    ))
+}
+
+/// Reads a file from its beginning on.
+struct FromStart {
+    file: Box<dyn DiskFile>,
+    offset: u64,
+}
+
+impl std::io::Read for FromStart {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read_at(bytes, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
