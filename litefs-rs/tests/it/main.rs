@@ -1,0 +1,12 @@
+//! The real SQLite on our databases, through a file system of its own that stands in for the kernel's.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod applied;
+mod file_system;
+mod kernel_locks;
+mod names;
+mod power_cuts;
+mod recovery;
+mod rng;
+mod sys;
+mod workloads;

@@ -1,0 +1,325 @@
+//! What a killed daemon leaves, one case after the other.
+
+use std::{path::Path, sync::Arc};
+
+use crashsafe::{Disk, RealDisk};
+use litefs_rs::db::{
+    Node,
+    commit::Origin,
+    files::{FileKind, Files as _},
+    recover::{RecoverError, Recovered, Unsent, recover},
+};
+use ltx::{Checksum, Flags, NodeId, Pos, Txid, Version};
+use rusqlite::Connection;
+
+use crate::{applied::Applied, file_system::FileSystem, workloads::scratch};
+
+const KEEP: Unsent = Unsent::Keep(Origin {
+    node: NodeId::new(8),
+    timestamp_ms: 5,
+    flags: Flags::NONE,
+});
+
+/// A database of the real SQLite, with our transactions beside it.
+struct Made {
+    root: tempfile::TempDir,
+    system: Arc<FileSystem>,
+    connection: Connection,
+}
+
+impl Made {
+    fn new(mode: &str) -> Self {
+        let root = scratch();
+        let node = Node {
+            disk: Arc::new(RealDisk) as Arc<dyn Disk>,
+            id: NodeId::new(7),
+            flags: Flags::LZ4,
+            wall_clock_ms: || 0,
+        };
+        let system = FileSystem::new(root.path().to_path_buf(), node);
+        let connection = system.connect("a");
+        let made = Self {
+            root,
+            system,
+            connection,
+        };
+        made.run(&format!(
+            "PRAGMA journal_mode={mode}; PRAGMA cache_size=5; PRAGMA wal_autocheckpoint=0"
+        ));
+        made.run("CREATE TABLE t (k INTEGER PRIMARY KEY, v BLOB)");
+        made
+    }
+
+    fn run(&self, sql: &str) {
+        self.connection.execute_batch(sql).unwrap();
+    }
+
+    fn insert(&self, rows: u32) {
+        self.run(&format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<{rows})
+             INSERT INTO t (v) SELECT randomblob(900) FROM n"
+        ));
+    }
+
+    fn pos(&self) -> Pos {
+        self.system.look("a", |database| database.pos()).unwrap()
+    }
+
+    /// Copies the directory as a killed daemon leaves it.
+    fn killed(&self) -> Killed {
+        let copy = scratch();
+        let directory = copy.path().join("a");
+        std::fs::create_dir_all(directory.join("ltx")).unwrap();
+        for part in ["", "ltx"] {
+            for entry in std::fs::read_dir(self.root.path().join("dbs/a").join(part)).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_file() {
+                    std::fs::copy(entry.path(), directory.join(part).join(entry.file_name())).unwrap();
+                }
+            }
+        }
+        Killed { copy }
+    }
+}
+
+struct Killed {
+    copy: tempfile::TempDir,
+}
+
+impl Killed {
+    fn directory(&self) -> std::path::PathBuf {
+        self.copy.path().join("a")
+    }
+
+    fn recover(&self, unsent: Unsent) -> Result<Recovered, RecoverError> {
+        recover(Arc::new(RealDisk), &self.directory(), unsent, &|_| false)
+    }
+
+    fn ltx(&self, txid: Txid) -> std::path::PathBuf {
+        self.directory().join("ltx").join(format!("{txid}-{txid}.ltx"))
+    }
+
+    fn change(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let path = self.directory().join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        change(&mut bytes);
+        write(&path, &bytes);
+    }
+
+    fn rows(&self) -> u32 {
+        let connection = Connection::open(self.directory().join("database")).unwrap();
+        let ok: String = connection
+            .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(ok, "ok");
+        connection
+            .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+            .unwrap()
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a file for a test")]
+fn write(path: &Path, bytes: &[u8]) {
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// LiteFS cuts the log back instead, and the transaction is gone.
+#[test]
+fn a_commit_in_the_log_without_an_ltx_file_is_kept_by_the_primary_and_by_nobody_else() {
+    let made = Made::new("WAL");
+    made.insert(3);
+    let before = made.pos();
+    made.insert(4);
+    let after = made.pos();
+    let killed = made.killed();
+    std::fs::remove_file(killed.ltx(after.txid)).unwrap();
+    let other = made.killed();
+    std::fs::remove_file(other.ltx(after.txid)).unwrap();
+
+    let recovered = killed.recover(KEEP).unwrap();
+    assert_eq!(recovered.made, Some(after), "the same transaction again");
+    assert_eq!(recovered.history.pos(), after);
+    assert_eq!(killed.rows(), 7);
+    let file = std::fs::read(killed.ltx(after.txid)).unwrap();
+    let wal = ltx::verify(&file[..], Version::V1).unwrap().header.wal;
+    assert!(wal.is_some_and(|wal| wal.offset_bytes > 32), "{wal:?}");
+    let mut applied = Applied::new(&killed.directory());
+    applied.catch_up();
+    assert_eq!(
+        applied.bytes,
+        std::fs::read(killed.directory().join("database")).unwrap()
+    );
+
+    let recovered = other.recover(Unsent::Drop).unwrap();
+    assert_eq!((recovered.made, recovered.history.pos()), (None, before));
+    assert_eq!(other.rows(), 3);
+}
+
+#[test]
+fn several_commits_in_the_log_become_one_transaction() {
+    let made = Made::new("WAL");
+    let before = made.pos();
+    (0..3).for_each(|_| made.insert(2));
+    let last = made.pos();
+    let killed = made.killed();
+    for number in before.txid.get() + 1..=last.txid.get() {
+        std::fs::remove_file(killed.ltx(Txid::new(number))).unwrap();
+    }
+    let recovered = killed.recover(KEEP).unwrap();
+    let expected = Pos {
+        txid: before.txid.next().unwrap(),
+        checksum: last.checksum,
+    };
+    assert_eq!(recovered.made, Some(expected));
+    assert_eq!(killed.rows(), 6);
+    let again = killed.recover(KEEP).unwrap();
+    assert_eq!((again.made, again.history.pos()), (None, expected), "once");
+}
+
+#[test]
+fn a_torn_end_of_the_log_is_nobody_s_transaction() {
+    let made = Made::new("WAL");
+    made.insert(3);
+    let before = made.pos();
+    made.insert(4);
+    let killed = made.killed();
+    std::fs::remove_file(killed.ltx(made.pos().txid)).unwrap();
+    killed.change("wal", |wal| *wal.last_mut().unwrap() ^= 1);
+    let recovered = killed.recover(KEEP).unwrap();
+    assert_eq!((recovered.made, recovered.history.pos()), (None, before));
+    assert_eq!(killed.rows(), 3);
+}
+
+/// LiteFS divides by zero here, at every start.
+#[test]
+fn a_live_journal_beside_an_empty_database_brings_nothing_back() {
+    let made = Made::new("DELETE");
+    made.run("BEGIN");
+    made.insert(200);
+    let killed = made.killed();
+    std::fs::remove_dir_all(killed.directory().join("ltx")).unwrap();
+    killed.change("database", Vec::clear);
+    let recovered = killed.recover(KEEP).unwrap();
+    assert_eq!(recovered.history.pos(), Pos::ZERO);
+    assert!(!recovered.files.exists(FileKind::RollbackJournal));
+}
+
+#[test]
+fn a_transaction_under_way_is_taken_back_and_one_that_has_its_file_is_finished() {
+    for mode in ["DELETE", "TRUNCATE", "PERSIST"] {
+        let made = Made::new(mode);
+        made.insert(50);
+        let before = made.pos();
+        made.run("BEGIN; UPDATE t SET v = randomblob(800)");
+        let under_way = made.killed();
+        made.run("COMMIT");
+        let after = made.pos();
+        let recovered = under_way.recover(KEEP).unwrap();
+        assert_eq!(
+            recovered.history.pos(),
+            before,
+            "{mode}: every page of it was in use"
+        );
+        assert_eq!(under_way.rows(), 50);
+
+        let named = made.killed();
+        // The daemon died between the file's name and the journal's end.
+        let killed = made.killed();
+        let journal = under_way_again(&made);
+        write(&killed.directory().join("journal"), &journal.0);
+        write(&killed.directory().join("database"), &journal.1);
+        std::fs::copy(named.ltx(after.txid), killed.ltx(after.txid)).unwrap();
+        assert_eq!(killed.recover(KEEP).unwrap().history.pos(), after, "{mode}");
+    }
+}
+
+/// The journal and the database in the midst of another transaction.
+fn under_way_again(made: &Made) -> (Vec<u8>, Vec<u8>) {
+    made.run("BEGIN; UPDATE t SET v = randomblob(700)");
+    let killed = made.killed();
+    made.run("ROLLBACK");
+    let read = |name| std::fs::read(killed.directory().join(name)).unwrap();
+    (read("journal"), read("database"))
+}
+
+#[test]
+fn a_database_that_is_not_where_its_transactions_left_it_is_refused_and_left_alone() {
+    let made = Made::new("DELETE");
+    made.insert(3);
+    let killed = made.killed();
+    killed.change("database", |database| database[5000] ^= 1);
+    let before = std::fs::read(killed.directory().join("database")).unwrap();
+    let refused = killed.recover(KEEP);
+    assert!(
+        matches!(refused, Err(RecoverError::Diverged { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(
+        std::fs::read(killed.directory().join("database")).unwrap(),
+        before
+    );
+}
+
+#[test]
+fn a_damaged_newest_ltx_file_is_named() {
+    let made = Made::new("DELETE");
+    made.insert(3);
+    let killed = made.killed();
+    let path = killed.ltx(made.pos().txid);
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    write(&path, &bytes);
+    let refused = killed.recover(KEEP);
+    assert!(
+        matches!(&refused, Err(RecoverError::Ltx { file, .. }) if file.max == made.pos().txid),
+        "{refused:?}"
+    );
+    bytes[92] = 0;
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::remove_file(&path).unwrap();
+    write(&killed.ltx(Txid::new(99)), &bytes);
+    let refused = killed.recover(KEEP);
+    assert!(
+        matches!(refused, Err(RecoverError::Misnamed { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_database_without_any_transaction_is_taken_up_whole_by_the_primary_alone() {
+    let made = Made::new("DELETE");
+    made.insert(30);
+    let killed = made.killed();
+    std::fs::remove_dir_all(killed.directory().join("ltx")).unwrap();
+    let refused = killed.recover(Unsent::Drop);
+    assert!(
+        matches!(refused, Err(RecoverError::NoHistory { .. })),
+        "{refused:?}"
+    );
+    let recovered = killed.recover(KEEP).unwrap();
+    let expected = Pos {
+        txid: Txid::FIRST,
+        checksum: made.pos().checksum,
+    };
+    assert_eq!(recovered.history.pos(), expected);
+}
+
+#[test]
+fn a_dropped_database_stays_dropped_and_goes_on_counting() {
+    let made = Made::new("DELETE");
+    made.insert(3);
+    let with_files = made.killed();
+    let before = made.pos();
+    made.system.drop_database("a");
+    let dropped = made.pos();
+    assert_eq!(dropped.txid, before.txid.next().unwrap());
+    assert_eq!(dropped.checksum, Checksum::EMPTY_DATABASE);
+    // The daemon died after the transaction and before the files were gone.
+    std::fs::copy(made.killed().ltx(dropped.txid), with_files.ltx(dropped.txid)).unwrap();
+    let recovered = with_files.recover(KEEP).unwrap();
+    assert_eq!(recovered.history.pos(), dropped);
+    assert_eq!(recovered.files.len(FileKind::Database).unwrap(), 0);
+    assert!(!recovered.files.exists(FileKind::Database));
+    let again = with_files.recover(KEEP).unwrap();
+    assert_eq!(again.history.pos(), dropped);
+}
