@@ -2,7 +2,7 @@
 
 use crate::{setup, shell};
 use anyhow::Result;
-use std::path::PathBuf;
+use std::{path::PathBuf, process::Command};
 
 /// Debian packages that measure.
 const TOOLS: &[(&str, &str)] = &[("fio", "benchmarks of volumes")];
@@ -35,19 +35,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.peers {
         setup::install(PEERS)?;
     }
-    shell::must(&mut shell::cargo(&["build", "--release", "--bins"]))?;
-    let json = std::path::absolute(&args.json)?;
-    let mut command = shell::cargo(&[
-        "run",
-        "--quiet",
+    shell::must(&mut shell::cargo(&[
+        "build",
         "--release",
-        "-p",
-        "bench",
-        "--",
-        &args.set,
-        "--json",
-    ]);
-    command.arg(json);
+        "--workspace",
+        "--bins",
+    ]))?;
+    let json = std::path::absolute(&args.json)?;
+    // The program itself, not `cargo run`: that would resolve other features and build the dependencies again.
+    let mut command = Command::new(shell::target_dir().join("release/bench"));
+    command
+        .args([&args.set, "--json"])
+        .arg(json)
+        .env("HANGAR_ASSETS", guest_boot::assets_dir());
     if args.quick {
         command.arg("--quick");
     }

@@ -2,6 +2,7 @@
 
 use crate::shell;
 use anyhow::Result;
+use std::process::Command;
 
 /// What to run.
 #[derive(clap::Args)]
@@ -21,7 +22,7 @@ pub(crate) struct Args {
 pub(crate) enum Build {
     /// Optimized: for soaks, where the seeds cost more than the build.
     Release,
-    /// As the tests were built a moment ago: for the gate, where a second build of every dependency costs more.
+    /// As it was built with the tests a moment ago: for the gate, where a second build of every dependency costs more.
     Dev,
 }
 
@@ -29,14 +30,23 @@ pub(crate) enum Build {
 pub(crate) fn run(args: &Args, build: Build) -> Result<()> {
     let seeds = args.seeds.to_string();
     let from = args.from.map(|seed| seed.to_string());
-    let mut words = vec!["run", "--quiet"];
-    match build {
-        Build::Release => words.push("--release"),
-        Build::Dev => {}
-    }
-    words.extend(["-p", "it", "--bin", "soak", "--", &args.world, "--seeds", &seeds]);
+    let profile = match build {
+        Build::Release => {
+            shell::must(&mut shell::cargo(&[
+                "build",
+                "--release",
+                "--workspace",
+                "--bin",
+                "soak",
+            ]))?;
+            "release"
+        }
+        Build::Dev => "debug",
+    };
+    let mut soak = Command::new(shell::target_dir().join(profile).join("soak"));
+    soak.args([&args.world, "--seeds", &seeds]);
     if let Some(from) = &from {
-        words.extend(["--from", from]);
+        soak.args(["--from", from]);
     }
-    shell::must(&mut shell::cargo(&words))
+    shell::must(&mut soak)
 }
