@@ -10,3 +10,4 @@ mod kill_rounds;
 mod names;
 mod point_in_time;
 mod power_cut;
+mod store_damage;

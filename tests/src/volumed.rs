@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
     fs::File,
+    os::unix::fs::FileExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -259,6 +260,28 @@ impl Volumed {
     /// When the bucket cannot be listed.
     pub async fn stored_bytes(&self) -> Result<u64> {
         Ok(self.backups().await?.iter().map(|entry| entry.size_bytes).sum())
+    }
+
+    /// Flips a bit on the disk of the first object of the backups with `part` in its key, and returns the key.
+    ///
+    /// # Errors
+    /// When there is no such object, or its file cannot be changed.
+    pub async fn flip_a_bit(&self, part: &str) -> Result<String> {
+        let entries = self.backups().await?;
+        let entry = entries.iter().find(|entry| entry.key.as_str().contains(part));
+        let key = entry.context("an object to damage")?.key.as_str();
+        let objects = self.dir.path().join("s3/buckets").join(BUCKET).join("objects");
+        for file in std::fs::read_dir(objects)? {
+            let path = file?.path();
+            let bytes = std::fs::read(&path)?;
+            // The key stands in the record behind the data.
+            if bytes.windows(key.len()).any(|window| window == key.as_bytes()) {
+                let file = File::options().write(true).open(path)?;
+                file.write_all_at(&[bytes[0] ^ 4], 0)?;
+                return Ok(key.to_owned());
+            }
+        }
+        bail!("no file holds {key}")
     }
 
     async fn backups(&self) -> Result<Vec<Entry>> {
