@@ -454,7 +454,8 @@ impl Capture {
             };
         };
         let file_bytes = files.len(FileKind::Database);
-        let commit_pages = header.pages(file_bytes.map_err(CaptureError::reading(FileKind::Database))?);
+        let file_bytes = file_bytes.map_err(CaptureError::reading(FileKind::Database))?;
+        let commit_pages = header.pages(file_bytes).map_err(CaptureError::Header)?;
         let page_size = header.page_size;
         let resizes_pages = self.page_size.is_some_and(|before| before != page_size);
         let before = if resizes_pages { 0 } else { self.pages };

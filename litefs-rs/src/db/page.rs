@@ -90,12 +90,19 @@ impl DatabaseHeader {
     /// Returns the number of pages: as counted, or, as SQLite does, by the length of the file where a writer older than
     /// SQLite 3.7 did not count.
     ///
-    /// * `file_bytes`: the length of the database file.
-    #[must_use]
-    pub fn pages(&self, file_bytes: u64) -> u32 {
+    /// * `file_bytes`: the length of the database file, all pages of which are there.
+    ///
+    /// # Errors
+    /// More pages were counted than the file has.
+    pub fn pages(&self, file_bytes: u64) -> Result<u32, DatabaseHeaderError> {
         let by_length = file_bytes / u64::from(self.page_size.bytes());
-        self.counted_pages
-            .unwrap_or_else(|| u32::try_from(by_length).unwrap_or(u32::MAX))
+        match self.counted_pages {
+            Some(pages) if u64::from(pages) > by_length => {
+                Err(DatabaseHeaderError::Short { pages, file_bytes })
+            }
+            Some(pages) => Ok(pages),
+            None => Ok(u32::try_from(by_length).unwrap_or(u32::MAX)),
+        }
     }
 }
 
@@ -116,6 +123,14 @@ pub enum DatabaseHeaderError {
     Version {
         /// What stands there.
         version: u8,
+    },
+    /// Pages are missing at its end.
+    #[error("a sqlite database of {pages} pages in {file_bytes} bytes")]
+    Short {
+        /// How many it has by its own account.
+        pages: u32,
+        /// The length of its file.
+        file_bytes: u64,
     },
 }
 

@@ -22,7 +22,7 @@ use super::{
     commit::{History, Origin, Pages, write_file},
     database_files::{DatabaseFiles, ltx_directory},
     files::{FileKind, Files as _},
-    page::{DatabaseHeader, JournalMode},
+    page::{DatabaseHeader, JournalMode, ReadHeaderError},
     wal::{self, WalHeader, WalPlace},
 };
 use journal::Undone;
@@ -139,7 +139,7 @@ impl State {
             return Ok(state);
         };
         state.page_size = Some(header.page_size);
-        let mut pages = header.pages(files.len(FileKind::Database)?);
+        let mut committed_pages = None;
         // A log beside a database that has none is left from before, and was copied then.
         if header.journal_mode == JournalMode::Wal
             && let Some((log, checksum)) = WalHeader::read(files)?
@@ -155,7 +155,8 @@ impl State {
                 Unsent::Drop => covered_end,
             };
             if let Some(found) = wal::transactions(files, &log, WalPlace::first(checksum), limit)? {
-                pages = found.commit_pages;
+                let pages = found.commit_pages;
+                committed_pages = Some(pages);
                 state.log = found
                     .pages
                     .iter()
@@ -173,6 +174,12 @@ impl State {
                 });
             }
         }
+        let pages = match committed_pages {
+            Some(pages) => pages,
+            None => header
+                .pages(files.len(FileKind::Database)?)
+                .map_err(ReadHeaderError::Header)?,
+        };
         state.checksums = state.sum(files, header.page_size, pages)?;
         Ok(state)
     }

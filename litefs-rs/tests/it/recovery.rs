@@ -12,7 +12,12 @@ use litefs_rs::db::{
 use ltx::{Checksum, Flags, NodeId, Pos, Txid, Version};
 use rusqlite::Connection;
 
-use crate::{applied::Applied, file_system::FileSystem, workloads::scratch};
+use crate::{
+    applied::{Applied, checksum},
+    file_system::FileSystem,
+    rng::Choices,
+    workloads::scratch,
+};
 
 const KEEP: Unsent = Unsent::Keep(Origin {
     node: NodeId::new(8),
@@ -322,4 +327,51 @@ fn a_dropped_database_stays_dropped_and_goes_on_counting() {
     assert!(!recovered.files.exists(FileKind::Database));
     let again = with_files.recover(KEEP).unwrap();
     assert_eq!(again.history.pos(), dropped);
+}
+
+/// Whatever is damaged, and wherever: the database is as its position says, or is refused.
+#[test]
+fn damage_anywhere_is_refused_or_makes_no_difference() {
+    let mut choices = Choices::new(1);
+    let (mut refused, mut recovered) = (0, 0);
+    for mode in ["DELETE", "PERSIST", "WAL"] {
+        let made = Made::new(mode);
+        made.insert(60);
+        made.run("BEGIN; UPDATE t SET v = randomblob(800)");
+        for _ in 0..60 {
+            let killed = made.killed();
+            let newest = format!("ltx/{0}-{0}.ltx", made.pos().txid);
+            let name = choices.one_of(&["database", "journal", "wal", newest.as_str()]);
+            if !killed.directory().join(name).exists() {
+                continue;
+            }
+            killed.change(name, |bytes| {
+                let len = u32::try_from(bytes.len()).unwrap();
+                // Headers are where damage is worst.
+                let reach = choices.one_of(&[100.min(len), len]);
+                let at = choices.below(reach) as usize;
+                match choices.below(3) {
+                    0 => bytes[at] ^= 1 << choices.below(8),
+                    1 => bytes[at..].iter_mut().take(8).for_each(|byte| *byte = 0xff),
+                    _ => bytes.truncate(at),
+                }
+            });
+            match killed.recover(KEEP) {
+                Err(_) => refused += 1,
+                Ok(found) => {
+                    recovered += 1;
+                    let pos = found.history.pos();
+                    let bytes = std::fs::read(killed.directory().join("database")).unwrap_or_default();
+                    match found.history.page_size() {
+                        Some(page_size) => assert_eq!(checksum(&bytes, page_size), pos.checksum),
+                        None => assert!(bytes.is_empty()),
+                    }
+                }
+            }
+        }
+    }
+    assert!(
+        refused > 20 && recovered > 20,
+        "{refused} refused, {recovered} recovered"
+    );
 }

@@ -19,7 +19,11 @@ fn a_database_of_every_page_size_and_mode_is_read_as_sqlite_wrote_it() {
             let files = OnDisk(path);
             let header = DatabaseHeader::read(&files).unwrap().unwrap();
             assert_eq!((header.page_size, header.journal_mode), (page_size, expected));
-            assert_eq!(header.pages(0), pages, "by the count that SQLite keeps");
+            assert_eq!(
+                header.pages(u64::MAX),
+                Ok(pages),
+                "by the count that SQLite keeps"
+            );
         }
     }
 }
@@ -28,9 +32,20 @@ fn a_database_of_every_page_size_and_mode_is_read_as_sqlite_wrote_it() {
 fn pages_that_an_old_writer_did_not_count_are_counted_by_the_file() {
     let mut bytes = sample();
     bytes[27] ^= 1;
-    assert_eq!(DatabaseHeader::decode(&bytes).unwrap().pages(10 * 4096 + 5), 10);
+    assert_eq!(
+        DatabaseHeader::decode(&bytes).unwrap().pages(10 * 4096 + 5),
+        Ok(10)
+    );
     bytes[27] ^= 1;
-    assert_eq!(DatabaseHeader::decode(&bytes).unwrap().pages(10 * 4096), 7);
+    assert_eq!(DatabaseHeader::decode(&bytes).unwrap().pages(10 * 4096), Ok(7));
+    let short = DatabaseHeaderError::Short {
+        pages: 7,
+        file_bytes: 7 * 4096 - 1,
+    };
+    assert_eq!(
+        DatabaseHeader::decode(&bytes).unwrap().pages(7 * 4096 - 1),
+        Err(short)
+    );
 }
 
 #[test]

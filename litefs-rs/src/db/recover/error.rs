@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ltx::{Checksum, DecodeError, FileName, Pos};
+use ltx::{Checksum, DecodeError, FileName, PageSize, Pos};
 
 use crate::db::{commit::CommitError, page::ReadHeaderError};
 
@@ -32,6 +32,14 @@ pub enum RecoverError {
         file: FileName,
         /// What it should be called.
         says: FileName,
+    },
+    /// A rollback journal is of another database, or damaged.
+    #[error("a rollback journal of {pages} pages of {page_size} bytes")]
+    Journal {
+        /// What it would bring back.
+        pages: u32,
+        /// Their size.
+        page_size: PageSize,
     },
     /// There is a database, and no transaction that made it.
     #[error("a database of {pages} pages without any ltx file")]

@@ -57,6 +57,11 @@ pub(super) fn undo(
     let page_size = playback.page_size();
     let page_bytes = u64::from(page_size.bytes());
     let pages = playback.pages();
+    // What the transaction cut off is in the journal; more there cannot have been.
+    let room = files.len(FileKind::Database)? + files.len(FileKind::RollbackJournal)?;
+    if u64::from(pages) * page_bytes > room {
+        return Err(RecoverError::Journal { pages, page_size });
+    }
     let (mut page, mut restored) = (Vec::new(), BTreeSet::new());
     files.set_len(FileKind::Database, u64::from(pages) * page_bytes)?;
     while let Some(pgno) = playback.next_page(&mut page)? {
