@@ -1,16 +1,22 @@
-//! A log-structured disk whose home is an object store: its formats and its map, pure.
+//! A log-structured disk whose home is an object store: formats, map, garbage collection and the engine, all of it pure.
 //!
-//! Nothing here knows of HTTP, of files, of tasks or of a clock. The bytes stand in `docs/formats/disk.md`.
+//! Nothing here knows of HTTP, of files, of tasks or of a clock: a driver performs what the engine asks for and tells it what
+//! came of it. The bytes stand in `docs/formats/disk.md`.
 
+mod batch;
 mod checkpoint;
 mod compression;
+mod engine;
 mod extent_map;
 mod fields;
 mod flaw;
+mod gc_plan;
 mod head;
 mod journal;
 mod object;
 mod objects;
+mod open;
+mod pressure;
 mod runs;
 mod seal;
 #[cfg(test)]
@@ -20,11 +26,16 @@ mod units;
 
 pub use checkpoint::{Checkpoint, CheckpointHeader, LeafRef};
 pub use compression::Compression;
+pub use engine::{
+    Config, Durability, Engine, Etag, GotHead, HeadPut, Input, Lag, Mutant, OnOutage, Outcome, Output,
+    PutOutcome, ReadId, ReadPart, Request, RequestId, SealJob, Stats, Stopped,
+};
 pub use extent_map::{
     ChangedLeaf, ExtentMap, LEAF_BLOCKS, LEAF_BYTES_MAX, Location, LostLeaf, PageStore, decode_leaf,
     encode_leaf, leaf_of,
 };
 pub use flaw::Flaw;
+pub use gc_plan::{GcLimits, choose_victims};
 pub use head::{CheckpointRef, Head, SNAPSHOTS_MAX, Snapshot, Stream};
 pub use journal::{
     JournalBlocks, PAGE_BYTES, PIECE_BLOCKS_MAX, RECORD_BLOCKS_MAX, Record, RecordHeader, RecordKind,
@@ -35,6 +46,7 @@ pub use object::{
     Source, SourceRun, ToSeal, seal_object,
 };
 pub use objects::{ObjectFacts, ObjectName, Objects, Role, head_key};
+pub use open::{Answer, Ask, JournalState, OpenError, OpenOptions, Opening, judge_journal};
 pub use runs::{Part, RunMap, RunValue};
 pub use seal::{Salt, Sealer, TAG_BYTES};
 pub use units::{BLOCK_BYTES, DiskId, Epoch, JournalId, Lba, ObjectSeq, Seq, Time};
