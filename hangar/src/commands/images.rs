@@ -29,7 +29,7 @@ async fn import(arguments: Import, context: &mut Context<'_>) -> Result<(), Fail
     } else if looks_like_path(&arguments.source) {
         return Err(Failure::File {
             path: local.to_owned(),
-            source: std::io::ErrorKind::NotFound.into(),
+            source: rustix::io::Errno::NOENT.into(),
         });
     } else if let Some(given) = arguments.name {
         let expected = "an image of a registry keeps its reference; --name is for files";

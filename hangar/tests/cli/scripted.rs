@@ -191,7 +191,7 @@ async fn what_was_given_wrongly_is_named_and_not_asked_of_the_node() {
     .await;
     let ran = script.run(&["images", "import", "./nope"]).await;
     assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.words.contains("./nope: entity not found"), "{ran:?}");
+    assert!(ran.words.contains("./nope: No such file or directory"), "{ran:?}");
     for (words, code, said) in [
         (
             vec!["--endpoint", "nonsense", "apps", "list"],

@@ -23,6 +23,20 @@ const DECISIONS_MAX: u32 = 4;
 /// Longest answer of a list of events or operations.
 const LIST_MAX: u32 = 1000;
 
+/// Refuses a snapshot that is not finished: for the moment, or for ever.
+pub(super) fn unfinished(snapshot: &Snapshot, wish: &str) -> Result<(), Refusal> {
+    let (id, state) = (&snapshot.id, snapshot.state.name());
+    match snapshot.state {
+        SnapshotState::Created => Ok(()),
+        SnapshotState::Waiting | SnapshotState::Running => Err(Refusal::conflict(format!(
+            "snapshot {id} is {state}; {wish} it when it is created"
+        ))),
+        SnapshotState::Deleting | SnapshotState::Deleted => {
+            Err(Refusal::precondition(format!("snapshot {id} is {state}")))
+        }
+    }
+}
+
 /// New settings; absent and null leave a field alone.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -443,15 +457,10 @@ impl Service {
     /// Reads a whole backup back and checks every block.
     ///
     /// # Errors
-    /// 412 for a snapshot that is not finished, 503 when the store does not answer.
+    /// 409 for a snapshot that is not finished, 412 for one that is deleted, 503 when the store does not answer.
     pub async fn verify(&self, id: &SnapshotId) -> Result<backup::VerifyReport, Refusal> {
         let snapshot = self.snapshot(id).await?;
-        if snapshot.state != SnapshotState::Created {
-            let state = snapshot.state.name();
-            return Err(Refusal::precondition(format!(
-                "snapshot {id} is {state}; verify it when it is created"
-            )));
-        }
+        unfinished(&snapshot, "verify")?;
         let reference = SnapshotRef::new(snapshot.volume_id.as_str(), id.as_str());
         let reference = reference.map_err(|e| Refusal::internal(e.to_string()))?;
         let verified = backup::verify(&self.ctx.backups(), &reference, &Progress::default()).await;

@@ -4,6 +4,7 @@ use operation::Handle;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, json};
 
+use super::commands::unfinished;
 use super::fields::{NAME_RULE, check_app, check_counts, check_name, check_retention, check_size};
 use super::placement::{self, Wish};
 use super::room::Room;
@@ -314,13 +315,7 @@ impl Service {
     }
 
     fn draft_restore(&self, volume: &mut Volume, spec: &Spec, snapshot: &Snapshot) -> Result<(), Refusal> {
-        if snapshot.state != SnapshotState::Created {
-            return Err(Refusal::precondition(format!(
-                "snapshot {} is {}; restore it when it is created",
-                snapshot.id,
-                snapshot.state.name()
-            )));
-        }
+        unfinished(snapshot, "restore")?;
         if let Err(error) = self
             .ctx
             .keys

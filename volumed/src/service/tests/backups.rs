@@ -99,3 +99,26 @@ async fn the_scrubber_proves_backups_and_tells_of_damage_once() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_is_not_finished_is_refused_for_the_moment_and_a_deleted_one_for_good() {
+    let rig = Rig::new();
+    rig.run(async |service| {
+        let volume = service.create(request("data")).await.unwrap();
+        let snapshot = service.take_snapshot(&volume.id).await.unwrap();
+        for (state, status) in [
+            (SnapshotState::Waiting, 409),
+            (SnapshotState::Running, 409),
+            (SnapshotState::Deleting, 412),
+        ] {
+            let mut unfit = snapshot.clone();
+            unfit.state = state;
+            let refused = commands::unfinished(&unfit, "restore").unwrap_err();
+            assert_eq!(refused.status, status, "{refused}");
+        }
+        settled(&service).await;
+        let finished = service.snapshot(&snapshot.id).await.unwrap();
+        assert_eq!(commands::unfinished(&finished, "restore"), Ok(()));
+    })
+    .await;
+}
