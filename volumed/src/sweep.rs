@@ -6,13 +6,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::backup::{self, GcPolicy};
+use crate::backup::{self, GcPolicy, SnapshotRef};
 use crate::catalog::{NewEvent, TxError};
 use crate::error::Refusal;
 use crate::ops::chain;
 use crate::schedule::{self, Due, Removal};
 use crate::service::Service;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, SnapshotState};
 
 /// Ended operations and events that are kept.
 const HISTORY_KEEP: u32 = 10_000;
@@ -167,13 +167,26 @@ impl Service {
                 return collected;
             }
         };
+        // Read before the bucket is: what is deleted since has a void manifest there, for days.
+        let kept = match self.snapshots(None).await {
+            Ok(snapshots) => snapshots,
+            Err(error) => {
+                collected.errors.push(error.sentence);
+                return collected;
+            }
+        };
         let policy = GcPolicy {
             grace: ctx.settings.gc_grace,
             ..GcPolicy::default()
         };
         for volume in volumes {
             collected.volumes += 1;
-            match backup::gc(&backups, &volume, ctx.clock.now(), &policy).await {
+            let kept: Vec<SnapshotRef> = kept
+                .iter()
+                .filter(|s| s.volume_id.as_str() == volume && s.state == SnapshotState::Created)
+                .filter_map(|s| SnapshotRef::new(&volume, s.id.as_str()).ok())
+                .collect();
+            match backup::gc(&backups, &volume, &kept, ctx.clock.now(), &policy).await {
                 Ok(report) => collected.deleted_objects += report.swept_blocks + report.tombstones,
                 Err(error) => collected.errors.push(format!("{volume}: {}", chain(&error))),
             }

@@ -158,11 +158,15 @@ pub struct GcReport {
 /// Collects the garbage of one volume: sweeps what is due, then marks. Safe beside uploads, deletions and other collections
 /// of the same volume, and after a crash anywhere.
 ///
+/// * `kept`: snapshots of the volume that are known to have a manifest. One that the store does not list is looked for by
+///   its name: a listing that lacks it must not cost its blocks.
+///
 /// # Errors
-/// [`GcError`]. A LIST or GET that fails, and a manifest that cannot be read, keep everything as it is.
+/// [`GcError`]. A LIST or GET that fails, and a manifest that cannot be read or found, keep everything as it is.
 pub async fn gc(
     backups: &Backups,
     volume_id: &str,
+    kept: &[SnapshotRef],
     now: Timestamp,
     policy: &GcPolicy,
 ) -> Result<GcReport, GcError> {
@@ -170,6 +174,7 @@ pub async fn gc(
     let run = Run {
         backups,
         volume_id,
+        kept,
         now,
         policy,
     };
@@ -194,6 +199,7 @@ pub async fn gc(
 struct Run<'a> {
     backups: &'a Backups,
     volume_id: &'a str,
+    kept: &'a [SnapshotRef],
     now: Timestamp,
     policy: &'a GcPolicy,
 }
@@ -329,7 +335,9 @@ impl Run<'_> {
     /// Reads every manifest of the volume, and returns the blocks they name.
     async fn live_blocks(&self) -> Result<BTreeSet<BlockName>, GcError> {
         let mut live = BTreeSet::new();
-        for snapshot in self.manifests().await?.into_iter().map(|(snapshot, _)| snapshot) {
+        let listed = self.manifests().await?.into_iter().map(|(snapshot, _)| snapshot);
+        let snapshots: BTreeSet<SnapshotRef> = listed.chain(self.kept.iter().cloned()).collect();
+        for snapshot in snapshots {
             match any_manifest(self.backups, &snapshot).await {
                 Ok(Decoded::Complete(manifest)) => {
                     let names = manifest.data_blocks();
@@ -339,7 +347,8 @@ impl Run<'_> {
                     }));
                 }
                 // Deleted, before or since the listing.
-                Ok(Decoded::Void { .. }) | Err(ManifestError::NotFound { .. }) => {}
+                Ok(Decoded::Void { .. }) => {}
+                Err(ManifestError::NotFound { .. }) if !self.kept.contains(&snapshot) => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -22,7 +22,9 @@ fn policy() -> GcPolicy {
 }
 
 async fn collect(backups: &Backups, day: i64) -> GcReport {
-    gc(backups, VOLUME, time(day * DAY), &policy()).await.unwrap()
+    gc(backups, VOLUME, &[], time(day * DAY), &policy())
+        .await
+        .unwrap()
 }
 
 async fn stored_blocks(store: &dyn ObjectStore) -> usize {
@@ -58,7 +60,7 @@ async fn blocks_of_a_deleted_snapshot_go_after_the_grace_and_shared_ones_stay() 
     let marked = collect(&backups, 0).await;
     assert_eq!((marked.marked_blocks, marked.swept_blocks), (1, 0));
     assert_eq!(marked.waiting, Some(Waiting::Grace { until: time(DAY) }));
-    let early = gc(&backups, VOLUME, time(DAY - 1), &policy()).await.unwrap();
+    let early = gc(&backups, VOLUME, &[], time(DAY - 1), &policy()).await.unwrap();
     assert_eq!((early.swept_blocks, stored_blocks(&store).await), (0, 3));
     let swept = collect(&backups, 1).await;
     assert_eq!(
@@ -139,7 +141,7 @@ async fn an_unreadable_manifest_stops_the_sweep_until_it_is_deleted() {
         .unwrap();
     collect(&backups, 0).await;
     assert!(store.damage(&snapshot("vs_2").manifest_key(), |bytes| bytes[300] ^= 1));
-    let error = gc(&backups, VOLUME, time(DAY), &policy()).await.unwrap_err();
+    let error = gc(&backups, VOLUME, &[], time(DAY), &policy()).await.unwrap_err();
     assert!(matches!(error, GcError::Manifest(ManifestError::Damaged(_))));
     assert_eq!(
         (error.remedy(), stored_blocks(&store).await),
@@ -149,6 +151,37 @@ async fn an_unreadable_manifest_stops_the_sweep_until_it_is_deleted() {
         .await
         .unwrap();
     assert_eq!(collect(&backups, 2).await.swept_blocks, 1);
+}
+
+#[tokio::test]
+async fn a_listing_that_lacks_the_manifest_of_a_known_snapshot_does_not_cost_its_blocks() {
+    for lost in [false, true] {
+        let (inner, plain) = memory_backups();
+        two_snapshots(&plain).await;
+        delete_manifest(&plain, &snapshot("vs_1"), time(0)).await.unwrap();
+        let key = snapshot("vs_2").manifest_key();
+        if lost {
+            inner.delete(&key, Purpose("test")).await.unwrap();
+        }
+        let backups = backups_on(Arc::new(Unlisted {
+            inner: inner.clone(),
+            key,
+        }));
+        let kept = [snapshot("vs_2")];
+        for day in 0..4 {
+            let collected = gc(&backups, VOLUME, &kept, time(day * DAY), &policy()).await;
+            match (lost, collected) {
+                (true, Err(GcError::Manifest(ManifestError::NotFound { .. }))) | (false, Ok(_)) => {}
+                (_, other) => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(stored_blocks(&inner).await, if lost { 3 } else { 2 });
+        // Nobody vouches for it any more.
+        for day in 5..9 {
+            collect(&backups, day).await;
+        }
+        assert_eq!(stored_blocks(&inner).await, 0);
+    }
 }
 
 #[tokio::test]
@@ -165,7 +198,7 @@ async fn a_list_or_get_that_fails_deletes_nothing_and_the_next_run_goes_on() {
                 collect(&backups, 0).await;
                 let store = FaultStore::new(Arc::new(inner.clone()));
                 store.inject(Injected::next(call, fault.clone()).after(skip));
-                let failed = gc(&backups_on(Arc::new(store)), VOLUME, time(DAY), &policy()).await;
+                let failed = gc(&backups_on(Arc::new(store)), VOLUME, &[], time(DAY), &policy()).await;
                 if call == Call::List || call == Call::Get {
                     // Those of the sweep come before its first deletion; those of the mark after it find it done.
                     assert!([2, 3].contains(&stored_blocks(&inner).await));
@@ -298,6 +331,46 @@ impl ObjectStore for Interrupted {
     }
     async fn delete(&self, key: &Key, purpose: Purpose) -> Result<(), DeleteError> {
         self.tick().await;
+        self.inner.delete(key, purpose).await
+    }
+}
+
+/// Leaves one object out of its listings.
+#[derive(Debug)]
+struct Unlisted {
+    inner: MemoryStore,
+    key: Key,
+}
+
+#[async_trait]
+impl ObjectStore for Unlisted {
+    async fn put_if_absent(&self, key: &Key, body: Bytes, purpose: Purpose) -> Result<ETag, PutError> {
+        self.inner.put_if_absent(key, body, purpose).await
+    }
+    async fn put_if_match(
+        &self,
+        key: &Key,
+        etag: &ETag,
+        body: Bytes,
+        purpose: Purpose,
+    ) -> Result<ETag, PutError> {
+        self.inner.put_if_match(key, etag, body, purpose).await
+    }
+    async fn get(&self, key: &Key, range: Option<Range<u64>>, purpose: Purpose) -> Result<Object, GetError> {
+        self.inner.get(key, range, purpose).await
+    }
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        purpose: Purpose,
+    ) -> Result<Page, ListError> {
+        let mut page = self.inner.list(prefix, after, limit, purpose).await?;
+        page.entries.retain(|entry| entry.key != self.key);
+        Ok(page)
+    }
+    async fn delete(&self, key: &Key, purpose: Purpose) -> Result<(), DeleteError> {
         self.inner.delete(key, purpose).await
     }
 }
