@@ -3,6 +3,7 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::snapshot::SnapshotState;
 use crate::testing::{Rig, assert_agreement, read, request, settled, write};
+use crate::volume::GIB;
 use crate::volume::VolumeState;
 
 mod auto_extend;
@@ -83,7 +84,7 @@ async fn every_bad_field_of_a_create_is_refused_and_makes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_full_pool_refuses_before_anything_is_made() {
     let mut rig = Rig::new();
-    rig.overcommit_ratio = 0.1;
+    (rig.disk_bytes, rig.overcommit_ratio) = (Some(8 * GIB), 1.0);
     rig.run(async |service| {
         let mut big = request("big");
         big.size_gb = Some(500.into());
