@@ -9,6 +9,7 @@ mod expire;
 mod extend;
 mod fork;
 mod mount;
+mod newer_pool;
 mod reconcile;
 mod restore;
 mod snapshot;
@@ -22,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 pub use bases::shed;
 pub use context::{Context, KeyRing, Locks, Pools, Settings};
 pub use expire::EXPIRE;
-pub use reconcile::{Stray, lost, strays};
+pub(crate) use newer_pool::{Home, adopted};
+pub use reconcile::{Stray, amend, lost, strays, unknown};
 
 use crate::catalog::Change;
 use crate::pool::PoolError;

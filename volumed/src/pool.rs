@@ -72,6 +72,10 @@ pub struct Found {
     pub allocated_bytes: u64,
     /// Whether it was finished; an unfinished one belongs to an operation that is still running.
     pub complete: bool,
+    /// Size as the guest sees it; none when the pool does not know.
+    pub size_bytes: Option<u64>,
+    /// Whether it is encrypted; none when the pool does not know.
+    pub encrypted: Option<bool>,
 }
 
 /// What a pool can do.

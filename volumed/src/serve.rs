@@ -54,6 +54,9 @@ pub enum ServeError {
     /// The catalog.
     #[error(transparent)]
     Catalog(#[from] crate::catalog::OpenError),
+    /// The catalog did not take what the pools show.
+    #[error(transparent)]
+    Amend(#[from] crate::catalog::TxError),
     /// The cluster key.
     #[error(transparent)]
     Key(#[from] crate::keys::KeyFileError),
@@ -97,6 +100,7 @@ pub async fn serve(ctx: daemon::Context, config: Config) -> Result<(), ServeErro
     let registry = daemon::metrics::Metrics::new();
     let metrics = Metrics::new(registry.clone());
     let context = context(&config, disk, &registry).await?;
+    crate::ops::amend(&context).await?;
     report_strays(&context).await;
     report_lost(&context).await;
     let (service, driver) = Service::new(context, probe()?, Backoff::default(), metrics);

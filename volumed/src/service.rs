@@ -1,5 +1,6 @@
 //! The service: requests become operations or single transactions.
 
+mod adoption;
 mod answers;
 mod attachment;
 mod commands;
@@ -23,6 +24,7 @@ use operation::{
 use serde_json::Value;
 use tokio::time::Instant;
 
+pub use adoption::UnknownSlice;
 pub use answers::{AttachmentView, SnapshotView, VolumeView};
 pub use attachment::UsageReport;
 pub use commands::UpdateRequest;
@@ -58,6 +60,8 @@ pub struct Service {
     clock_watch: Arc<Mutex<ClockWatch>>,
     /// How each pool was judged last, by name.
     pressures: Arc<Mutex<BTreeMap<String, Pressure>>>,
+    /// Slices that no record knows, as they were last looked at.
+    unknown: Arc<Mutex<Vec<UnknownSlice>>>,
     started: Instant,
 }
 
@@ -89,6 +93,7 @@ impl Service {
                 other_keys: Arc::default(),
                 clock_watch,
                 pressures: Arc::default(),
+                unknown: Arc::default(),
                 started: Instant::now(),
             },
             driver,
@@ -128,6 +133,10 @@ impl Service {
 
     pub(crate) fn note_other_keys(&self, found: BTreeMap<String, u64>) {
         *self.other_keys.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+
+    fn unknown(&self) -> MutexGuard<'_, Vec<UnknownSlice>> {
+        self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn mark_adopted(&self) {

@@ -64,6 +64,12 @@ impl Service {
         {
             warn!(error, "bucket not listed");
         }
+        // Somebody may have removed them, or brought what says whose they are.
+        if self.knows_of_unknown_slices()
+            && let Err(error) = self.adopt_slices().await
+        {
+            warn!(error = %error, "slices that nobody knows not looked at");
+        }
     }
 
     /// Says whether the wall clock is believed enough to remove something.
@@ -151,8 +157,11 @@ impl Service {
             }
             Ok(adopted)
         });
+        let adopted = adopted.await.map_err(|error| chain(&error))?;
         self.mark_adopted();
-        adopted.await.map_err(|error| chain(&error))
+        // Now it is known whose what lies in the pools may be.
+        self.adopt_slices().await.map_err(|refusal| refusal.to_string())?;
+        Ok(adopted)
     }
 
     /// Collects the garbage of every volume that has anything in the bucket.

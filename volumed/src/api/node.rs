@@ -66,6 +66,7 @@ pub(super) async fn pools(State(service): State<Service>) -> Answer<Vec<Value>> 
             "promisable_bytes": 0,
             "state": "ok",
             "reason": null,
+            "unknown_slices": service.unknown_slices(pool.name()),
         });
         match usage {
             Ok(usage) => {

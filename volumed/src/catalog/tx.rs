@@ -1,5 +1,5 @@
 use jiff::Timestamp;
-use operation::Record;
+use operation::{Fault, OperationId, Record, Status};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -272,6 +272,29 @@ impl<'a> Tx<'a> {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// Ends an operation where it stands: no step of it runs any more, nothing is undone. Only before operations are
+    /// resumed; whoever runs it would not hear of it.
+    pub fn abandon_operation(&self, id: &OperationId, why: &str, at: Timestamp) -> Result<(), CatalogError> {
+        let Some(mut record) = self.operation(id.as_str())? else {
+            return Ok(());
+        };
+        record.status = Status::Aborted {
+            fault: Fault::System,
+            why: why.to_owned(),
+        };
+        self.update_operation(&record, at)
+    }
+
+    /// Forgets a snapshot, so that a listing of the bucket finds it if it is there.
+    pub fn forget_snapshot(&self, id: &SnapshotId) -> Result<(), CatalogError> {
+        self.execute(
+            "forget snapshot",
+            "DELETE FROM snapshots WHERE id = ?1",
+            [id.as_str()],
+        )
+        .map(drop)
     }
 
     /// Forgets ended operations and events beyond the newest `keep` of each.

@@ -217,6 +217,14 @@ impl Context {
         })
     }
 
+    /// Returns a volume's slice.
+    ///
+    /// # Errors
+    /// A sentence when its key cannot be unwrapped.
+    pub(crate) fn slice_of(&self, volume: &Volume) -> Result<Slice, String> {
+        self.slice(volume).map_err(StepError::why)
+    }
+
     pub(super) fn capture_slice(&self, snapshot: &Snapshot) -> Result<Slice, StepError> {
         Ok(Slice {
             id: SliceId::Capture(snapshot.id.clone()),

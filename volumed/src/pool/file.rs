@@ -399,6 +399,9 @@ impl Pool for FilePool {
                     id,
                     allocated_bytes,
                     complete,
+                    // A file says neither.
+                    size_bytes: None,
+                    encrypted: None,
                 });
             }
             found.sort_by(|a, b| a.id.cmp(&b.id).then(a.complete.cmp(&b.complete)));

@@ -509,6 +509,8 @@ impl Pool for LvmPool {
                 id: tags.id,
                 allocated_bytes: self.allocated_bytes(lv),
                 complete: tags.complete && !half_made(lv),
+                size_bytes: Some(tags.size_bytes),
+                encrypted: Some(tags.header_bytes > 0),
             })
             .collect();
         found.sort_by(|a, b| a.id.cmp(&b.id));

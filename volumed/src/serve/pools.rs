@@ -108,6 +108,11 @@ pub(super) async fn tend_until(service: Service, shutdown: CancellationToken) {
                 super::report_strays(context).await;
                 super::report_lost(context).await;
                 service.remount().await;
+                if service.adopted_once()
+                    && let Err(why) = service.adopt_slices().await
+                {
+                    tracing::warn!(why = %why, "slices of the pool not looked at");
+                }
             }
             if !shed.is_empty() {
                 crate::ops::shed(context, pool.name(), shed.contains(&Shed::Captures)).await;
