@@ -17,6 +17,8 @@ mod tests;
 pub const METADATA_BYTES_MAX: u64 = 15 << 30;
 /// Over how long growth is measured.
 const WINDOW: Duration = Duration::from_secs(600);
+/// Growth over less than this says nothing of the hours to come: a file system that is made, a restore that begins.
+const WINDOW_MIN: Duration = Duration::from_secs(60);
 /// Samples closer together than this replace each other.
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 /// Data grows by at least this share of what it has.
@@ -259,7 +261,7 @@ impl Planner {
         let ((first_at, first), (last_at, last)) = (self.samples.front()?, self.samples.back()?);
         let seconds = last_at.saturating_duration_since(*first_at).as_secs();
         let grown = last.saturating_sub(*first);
-        if seconds == 0 || grown == 0 {
+        if seconds < WINDOW_MIN.as_secs() || grown == 0 {
             return None;
         }
         u64::try_from(u128::from(free_bytes) * u128::from(seconds) / u128::from(grown)).ok()

@@ -61,8 +61,11 @@ fn data_grows_when_little_is_free_or_soon_nothing() {
     assert_eq!(grown, [Action::ExtendData { to_bytes: 756 * MIB }]);
     let mut planner = Planner::new(policy());
     assert_eq!(actions(&mut planner, now, &view(1_000, 100_000, 900_000)), []);
-    // 1 GB in 10 s: full in a quarter of an hour.
-    let later = now + Duration::from_secs(10);
+    // Ten seconds say nothing of the hours to come.
+    let soon = now + Duration::from_secs(10);
+    assert_eq!(actions(&mut planner, soon, &view(2_000, 100_000, 900_000)), []);
+    // 1 GB in a minute: full in less than two hours.
+    let later = now + Duration::from_secs(60);
     let grown = actions(&mut planner, later, &view(2_000, 100_000, 900_000));
     assert_eq!(
         grown,

@@ -58,6 +58,10 @@ impl LvmPool {
     /// Makes the plaintext device of a logical volume.
     pub(super) async fn open_plain(&self, lv: &str, layout: &Layout) -> Result<PathBuf, PoolError> {
         let device = self.activate_lv(lv).await?;
+        self.plain_of(lv, device, layout).await
+    }
+
+    async fn plain_of(&self, lv: &str, device: PathBuf, layout: &Layout) -> Result<PathBuf, PoolError> {
         match layout {
             Layout::Raw => Ok(device),
             Layout::Luks { passphrase } => {
@@ -85,7 +89,7 @@ impl LvmPool {
 
     pub(super) async fn open_device(&self, slice: &Slice) -> Result<Device, PoolError> {
         let report = self.report("activate").await?;
-        let (_, tags) = self.finished(&report, &slice.id)?;
+        let (lv, tags) = self.finished(&report, &slice.id)?;
         if tags.growing_from.is_some() {
             return Err(self.busy(&slice.id, "it is being extended".to_owned()));
         }
@@ -97,8 +101,12 @@ impl LvmPool {
                 header_bytes(&slice.layout)
             )));
         }
+        let device = match lv.active {
+            true => self.group.device(&lv.name),
+            false => self.activate_lv(&lv.name).await?,
+        };
         Ok(Device {
-            path: self.open_plain(&slice.id.name(), &slice.layout).await?,
+            path: self.plain_of(&lv.name, device, &slice.layout).await?,
             // dm-crypt has dealt with the encryption.
             layout: Layout::Raw,
         })

@@ -24,16 +24,21 @@ impl LvmPool {
         })
     }
 
+    /// Returns the fault of a group in which LVM changes nothing.
+    pub(super) fn read_only_group(&self, report: &Report) -> Option<Fault> {
+        (!report.vg.writable).then(|| Fault {
+            state: "read_only",
+            sentence: format!(
+                "volume group {} takes no changes: see vgs, and docs/operating/lvm-pools.md",
+                self.group.name()
+            ),
+        })
+    }
+
     pub(super) fn linear_reading(&self, report: &Report) -> Reading {
-        let fault = if report.vg.missing_pvs > 0 {
-            Some(thin_pool::missing_pv())
-        } else if !report.vg.writable {
-            Some(Fault {
-                state: "read_only",
-                sentence: format!("volume group {} takes no changes: see vgs", self.group.name()),
-            })
-        } else {
-            None
+        let fault = match report.vg.missing_pvs {
+            0 => self.read_only_group(report),
+            _ => Some(thin_pool::missing_pv()),
         };
         let used_bytes = report.vg.size_bytes.saturating_sub(report.vg.free_bytes);
         Reading {

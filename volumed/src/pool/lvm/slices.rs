@@ -213,7 +213,10 @@ impl LvmPool {
             self.extend(&slice.id, old_bytes, target).await?;
         }
         if self.thin_pool().is_none() {
-            let device = self.activate_lv(&lv.name).await?;
+            let device = match was_active {
+                true => self.group.device(&lv.name),
+                false => self.activate_lv(&lv.name).await?,
+            };
             self.wipe(&slice.id, &device, old_bytes, target).await?;
         }
         self.resize_mapping(slice).await?;

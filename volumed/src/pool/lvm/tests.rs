@@ -577,6 +577,37 @@ async fn a_pool_without_its_volume_group_says_so_and_opens_when_the_group_is_the
 }
 
 #[tokio::test]
+async fn a_pool_that_is_not_well_says_what_is_wrong_with_it_in_one_word() {
+    type Harm = fn(&mut fake::State);
+    let harms: [(&str, Harm, bool); 6] = [
+        ("missing_pv", |s| s.missing_pvs = 1, true),
+        ("read_only", |s| s.read_only = true, true),
+        ("read_only", |s| s.mode = "ro", false),
+        ("needs_check", |s| s.needs_check = true, false),
+        ("out_of_data", |s| s.mode = "out_of_data_space", false),
+        (
+            "inactive",
+            |s| s.lvs.get_mut("pool").unwrap().active = false,
+            false,
+        ),
+    ];
+    for (state, harm, linear_too) in harms {
+        for kind in [thin(), linear()] {
+            if kind == linear() && !linear_too {
+                continue;
+            }
+            let rig = Rig::new(kind);
+            let pool = rig.open().await;
+            assert_eq!(pool.reading().await.unwrap().fault, None);
+            harm(&mut rig.lvm.state.lock().unwrap());
+            let fault = pool.reading().await.unwrap().fault.unwrap();
+            assert_eq!(fault.state, state);
+            assert!(fault.sentence.contains(':'), "what to do: {}", fault.sentence);
+        }
+    }
+}
+
+#[tokio::test]
 async fn no_room_is_told_before_anything_is_made() {
     let rig = Rig::new(linear());
     let (pool, volume) = (rig.open().await, rig.volume());

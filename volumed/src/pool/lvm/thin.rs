@@ -153,7 +153,9 @@ impl LvmPool {
     pub(super) async fn thin_reading(&self, thin_pool: &str, report: &Report) -> Reading {
         let status = self.group.pool_status(thin_pool).await.ok();
         let view = self.view(thin_pool, report, status);
-        view.reading(self.watch().planner.policy())
+        let reading = view.reading(self.watch().planner.policy());
+        let fault = reading.fault.or_else(|| self.read_only_group(report));
+        Reading { fault, ..reading }
     }
 
     pub(super) async fn copy_thin(

@@ -54,6 +54,7 @@ pub(super) struct State {
     pub(super) size: u64,
     pub(super) lvs: BTreeMap<String, FakeLv>,
     pub(super) missing_pvs: u64,
+    pub(super) read_only: bool,
     seqno: u64,
     /// The thin pool's transaction as LVM has it, and as the pool does.
     transactions: (u64, u64),
@@ -472,7 +473,11 @@ fn copy_sparse(from: &Path, to: &Path) {
 }
 
 fn group(state: &State) -> serde_json::Value {
-    let attr = if state.missing_pvs > 0 { "wz-pn-" } else { "wz--n-" };
+    let attr = match (state.read_only, state.missing_pvs) {
+        (true, _) => "rz--n-",
+        (false, 0) => "wz--n-",
+        (false, _) => "wz-pn-",
+    };
     json!({
         "vg_name": "vg0", "vg_uuid": "U", "vg_attr": attr, "vg_size": state.size.to_string(),
         "vg_free": state.free().to_string(), "vg_extent_size": EXTENT.to_string(),
