@@ -388,6 +388,7 @@ impl Capture {
                 // they overwrite it; if one rebuilds the index it finds the frames, and then gives this lock up.
                 GiveUp::Close => Ok(()),
             },
+            LockByte::Shared if self.written.is_empty() => Ok(()),
             LockByte::Shared => {
                 let in_log = self.log.as_ref().is_some_and(|log| !log.pages.is_empty());
                 let live = rollback_journal::is_live(files);

@@ -7,6 +7,7 @@ mod kernel_locks;
 mod names;
 mod power_cuts;
 mod recovery;
+mod regressions;
 mod rng;
 mod sys;
 mod workloads;

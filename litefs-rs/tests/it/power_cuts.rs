@@ -234,7 +234,12 @@ fn survive_power_cuts(case: Case) {
             let span = log.len() / cuts.div_ceil(2).max(1) + 1;
             let offset = choices.below(u32::try_from(span).unwrap()) as usize;
             let at = (number * span + offset).min(log.len());
-            let cut = log.cut(at, &mut choices.0);
+            // Now and then only the processes die.
+            let cut = if number % 3 == 0 {
+                log.kill(at)
+            } else {
+                log.cut(at, &mut choices.0)
+            };
             let promised = Promised::read(cut.last_marker("acked"));
             let told = format!("{case:?} part {part} cut {at} of {}, {promised:?}", log.len());
             let survived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
