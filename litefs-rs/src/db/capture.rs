@@ -88,7 +88,8 @@ pub enum GiveUp {
 pub enum Output {
     /// Make a file durable, and say so.
     Sync(FileKind),
-    /// Commit a transaction, and say so. If that cannot be done, see [`Trigger::may_fail`].
+    /// Commit a transaction, and say so. If that cannot be done the input is refused: SQLite then rolls back, but for a lock
+    /// that is given up. It has promised the transaction by then, and a node that cannot keep it must stop.
     Commit(CommitPoint),
     /// When the input is done, make its file durable, or its absence: a journal that came back after a power cut would be an
     /// older transaction's.
@@ -106,18 +107,6 @@ pub enum Trigger {
     Unlock,
     /// The database was dropped.
     Drop,
-}
-
-impl Trigger {
-    /// Tells whether the application hears of a failure: then the input is refused with it, and the transaction is rolled
-    /// back. Otherwise SQLite has promised the transaction already, and a node that cannot keep it must stop.
-    #[must_use]
-    pub const fn may_fail(self) -> bool {
-        match self {
-            Self::Journal | Self::SuperJournal | Self::Drop => true,
-            Self::Unlock => false,
-        }
-    }
 }
 
 /// Where a page stands as a transaction left it.

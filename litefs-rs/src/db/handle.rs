@@ -10,7 +10,7 @@ use super::{
     commit::{CommitError, History, Origin, Prepared},
     database_files::DatabaseFiles,
     files::FileKind,
-    locks::{Conflict, Locks, Request},
+    locks::{Conflict, Locks, Owner, Request},
     recover::{RecoverError, Recovered, Unsent, recover},
 };
 
@@ -172,23 +172,28 @@ impl Database {
         if let Some(conflict) = self.locks.conflict(request) {
             return Err(DatabaseError::Locked(conflict));
         }
-        self.grant(request, GiveUp::Request)
+        for lock in self.locks.given_up(request) {
+            let by = GiveUp::Request;
+            // Applications do not hear of it: SQLite has told them that they succeeded.
+            self.tell(Input::GiveUp { lock, by })
+                .map_err(|error| DatabaseError::Promised(Box::new(error)))?;
+        }
+        self.locks.request(request).map_err(DatabaseError::Locked)
     }
 
     /// Gives up what an owner holds in a file, as closing it does.
     ///
     /// # Errors
-    /// A transaction cannot be committed.
-    pub fn close(&mut self, request: &Request) -> Result<(), DatabaseError> {
-        assert!(request.mode.is_none(), "closing gives up: {request:?}");
-        self.grant(request, GiveUp::Close)
-    }
-
-    fn grant(&mut self, request: &Request, by: GiveUp) -> Result<(), DatabaseError> {
-        for lock in self.locks.given_up(request) {
-            self.tell(Input::GiveUp { lock, by })?;
+    /// A transaction cannot be committed. The locks are given up all the same: their holder may be dead.
+    pub fn close(&mut self, owner: Owner, file: FileKind) -> Result<(), DatabaseError> {
+        let request = Request::close(owner, file);
+        let mut told = Ok(());
+        for lock in self.locks.given_up(&request) {
+            let by = GiveUp::Close;
+            told = told.and(self.tell(Input::GiveUp { lock, by }).map(drop));
         }
-        self.locks.request(request).map_err(DatabaseError::Locked)
+        self.locks.request(&request).map_err(DatabaseError::Locked)?;
+        told
     }
 
     /// Prepares the transaction that ends with a super-journal, if this database is part of it.
@@ -238,11 +243,7 @@ impl Database {
             match output {
                 Output::Sync(file) => self.sync(file)?,
                 Output::Commit(point) => {
-                    let may_fail = point.trigger.may_fail();
-                    let prepared = self.prepare_point(&point).map_err(|source| match may_fail {
-                        true => DatabaseError::Commit(source),
-                        false => DatabaseError::Undecided(source),
-                    })?;
+                    let prepared = self.prepare_point(&point).map_err(DatabaseError::Commit)?;
                     self.publish(PreparedCommit { point, prepared })?;
                 }
                 Output::SyncAfter => after = After::Sync,
@@ -298,10 +299,13 @@ pub enum DatabaseError {
     /// A transaction cannot be committed; the application is told so and rolls it back.
     #[error("commit a transaction")]
     Commit(#[source] CommitError),
-    /// A transaction may be committed or not, or SQLite has promised it and we cannot keep it. The node must stop: the next
-    /// start sees how it is.
-    #[error("keep a transaction")]
+    /// A transaction may be committed or not. The node must stop: the next start sees how it is.
+    #[error("commit a transaction for good")]
     Undecided(#[source] CommitError),
+    /// SQLite has promised a transaction, and it cannot be committed. The node must stop: the next start takes it up from what
+    /// SQLite has written.
+    #[error("commit a transaction that was promised")]
+    Promised(#[source] Box<Self>),
     /// The disk fails.
     #[error("{file}")]
     Disk {
@@ -317,6 +321,6 @@ impl DatabaseError {
     /// Tells whether the node must stop at once.
     #[must_use]
     pub const fn is_fatal(&self) -> bool {
-        matches!(self, Self::Undecided(_))
+        matches!(self, Self::Undecided(_) | Self::Promised(_))
     }
 }

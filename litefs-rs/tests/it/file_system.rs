@@ -37,8 +37,16 @@ struct State {
     /// Who opens what is opened now.
     process: u32,
     next: u64,
+    told: Told,
+}
+
+/// What went wrong.
+#[derive(Default)]
+struct Told {
     /// What was refused, other than locks.
     refusals: Vec<String>,
+    /// The node has stopped: nothing can be done any more.
+    stopped: bool,
 }
 
 struct Open {
@@ -100,9 +108,7 @@ impl FileSystem {
             if dies && let Some(Handle::File { database, .. }) = handles.remove(handle) {
                 let open = databases.get_mut(&database).unwrap();
                 for file in [FileKind::Database, FileKind::Shm] {
-                    open.database
-                        .close(&Request::close(Owner(*handle), file))
-                        .unwrap();
+                    open.database.close(Owner(*handle), file).unwrap();
                 }
             }
             !dies
@@ -121,9 +127,14 @@ impl FileSystem {
         open.database.unlink(FileKind::Database).unwrap();
     }
 
+    /// Tells whether the node has stopped.
+    pub(crate) fn stopped(&self) -> bool {
+        self.state().told.stopped
+    }
+
     /// Returns what was refused since the last call.
     pub(crate) fn refusals(&self) -> Vec<String> {
-        std::mem::take(&mut self.state().refusals)
+        std::mem::take(&mut self.state().told.refusals)
     }
 
     /// Returns the directory of a database.
@@ -155,7 +166,8 @@ impl FileSystem {
     fn open_super_journal(&self, name: &str, create: bool) -> Result<Handle, c_int> {
         let path = self.super_journal(name);
         let disk = &self.node.disk;
-        crashsafe::create_dir_durable(disk, "test", path.parent().unwrap()).unwrap();
+        let parent = path.parent().unwrap();
+        crashsafe::create_dir_durable(disk, "super", parent).map_err(|_| ffi::SQLITE_CANTOPEN)?;
         let options = if create {
             OpenOptions::CREATE
         } else {
@@ -164,7 +176,7 @@ impl FileSystem {
         let file = disk
             .open("super", &path, options)
             .map_err(|_| ffi::SQLITE_CANTOPEN)?;
-        disk.sync_dir("super", path.parent().unwrap()).unwrap();
+        disk.sync_dir("super", parent).map_err(|_| ffi::SQLITE_CANTOPEN)?;
         Ok(Handle::SuperJournal(file))
     }
 
@@ -176,12 +188,13 @@ impl FileSystem {
             match open.database.prepare(name.as_bytes()) {
                 Ok(Some(commit)) => prepared.push((database.clone(), commit)),
                 Ok(None) => {}
-                Err(error) => return Err(refused(&mut state.refusals, error)),
+                Err(error) => return Err(state.told.refused(&error)),
             }
         }
         for (database, commit) in prepared {
             let open = state.databases.get_mut(&database).unwrap();
-            open.database.publish(commit).unwrap();
+            let published = open.database.publish(commit);
+            published.map_err(|error| state.told.refused(&error))?;
         }
         self.node
             .disk
@@ -201,13 +214,14 @@ impl FileSystem {
         let State {
             databases,
             handles,
-            refusals,
+            told,
             ..
         } = &mut *state;
+        told.check()?;
         let Handle::File { database, file, .. } = &handles[&handle] else {
             panic!("handle {handle} is of no database");
         };
-        call(databases.get_mut(database).unwrap(), *file).map_err(|error| refused(refusals, error))
+        call(databases.get_mut(database).unwrap(), *file).map_err(|error| told.refused(&error))
     }
 
     fn level(&self, handle: u64, set: Option<c_int>) -> c_int {
@@ -232,14 +246,24 @@ impl FileSystem {
     }
 }
 
-/// What SQLite is told of an error.
-fn refused(refusals: &mut Vec<String>, error: DatabaseError) -> c_int {
-    assert!(!error.is_fatal(), "{error:?}");
-    if matches!(error, DatabaseError::Locked(_)) {
-        return ffi::SQLITE_BUSY;
+impl Told {
+    /// What SQLite is told of an error.
+    fn refused(&mut self, error: &DatabaseError) -> c_int {
+        if matches!(error, DatabaseError::Locked(_)) {
+            return ffi::SQLITE_BUSY;
+        }
+        self.stopped |= error.is_fatal();
+        self.refusals.push(format!("{error:?}"));
+        ffi::SQLITE_IOERR
     }
-    refusals.push(format!("{error:?}"));
-    ffi::SQLITE_IOERR
+
+    fn check(&self) -> Result<(), c_int> {
+        if self.stopped {
+            Err(ffi::SQLITE_IOERR)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 fn bytes_of(lock: LockByte) -> std::ops::Range<u64> {
@@ -260,7 +284,8 @@ impl sys::FileSystem for FileSystem {
                 }
                 let open = state.databases.get_mut(&database).ok_or(ffi::SQLITE_CANTOPEN)?;
                 if create {
-                    open.database.create(file).unwrap();
+                    let created = open.database.create(file);
+                    created.map_err(|error| state.told.refused(&error))?;
                 } else if !open.database.files().exists(file) {
                     return Err(ffi::SQLITE_CANTOPEN);
                 }
@@ -289,9 +314,7 @@ impl sys::FileSystem for FileSystem {
             }
         );
         if is_database {
-            self.with(handle, |open, file| {
-                open.database.close(&Request::close(Owner(handle), file))
-            })?;
+            self.with(handle, |open, file| open.database.close(Owner(handle), file))?;
         }
         let mut state = self.state();
         state.handles.remove(&handle);
@@ -304,18 +327,14 @@ impl sys::FileSystem for FileSystem {
         match Name::parse(name) {
             Name::SuperJournal(name) => self.delete_super_journal(&mut state, &name),
             Name::File { database, file } => {
-                let State {
-                    databases, refusals, ..
-                } = &mut *state;
+                let State { databases, told, .. } = &mut *state;
                 let open = databases
                     .get_mut(&database)
                     .ok_or(ffi::SQLITE_IOERR_DELETE_NOENT)?;
                 if !open.database.files().exists(file) {
                     return Err(ffi::SQLITE_IOERR_DELETE_NOENT);
                 }
-                open.database
-                    .unlink(file)
-                    .map_err(|error| refused(refusals, error))
+                open.database.unlink(file).map_err(|error| told.refused(&error))
             }
         }
     }
@@ -341,8 +360,7 @@ impl sys::FileSystem for FileSystem {
 
     fn write(&self, handle: u64, bytes: &[u8], offset: u64) -> Result<(), c_int> {
         if let Handle::SuperJournal(file) = &self.state().handles[&handle] {
-            file.write_at(bytes, offset).unwrap();
-            return Ok(());
+            return file.write_at(bytes, offset).map_err(|_| ffi::SQLITE_IOERR_WRITE);
         }
         self.with(handle, |open, file| open.database.write(file, bytes, offset))
     }
@@ -353,8 +371,7 @@ impl sys::FileSystem for FileSystem {
 
     fn sync(&self, handle: u64) -> Result<(), c_int> {
         if let Handle::SuperJournal(file) = &self.state().handles[&handle] {
-            file.sync_data().unwrap();
-            return Ok(());
+            return file.sync_data().map_err(|_| ffi::SQLITE_IOERR_FSYNC);
         }
         self.with(handle, |open, file| open.database.sync(file))
     }
@@ -472,8 +489,7 @@ impl sys::FileSystem for FileSystem {
             return Ok(());
         }
         self.with(handle, |open, _| {
-            open.database
-                .close(&Request::close(Owner(handle), FileKind::Shm))?;
+            open.database.close(Owner(handle), FileKind::Shm)?;
             if delete && open.database.locks().state(LockByte::WalOpen).is_none() {
                 open.shm.clear();
             }
