@@ -83,7 +83,7 @@ pub enum GiveUp {
     Close,
 }
 
-/// What is to be done before the input is, in this order; but for the last.
+/// What is to be done before the input is, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Make a file durable, and say so.
@@ -91,9 +91,6 @@ pub enum Output {
     /// Commit a transaction, and say so. If that cannot be done the input is refused: SQLite then rolls back, but for a lock
     /// that is given up. It has promised the transaction by then, and a node that cannot keep it must stop.
     Commit(CommitPoint),
-    /// When the input is done, make its file durable, or its absence: a journal that came back after a power cut would be an
-    /// older transaction's.
-    SyncAfter,
 }
 
 /// What ended a transaction.
@@ -148,6 +145,8 @@ pub struct Capture {
     log: Option<Log>,
     database_unsynced: bool,
     log_unsynced: bool,
+    /// The end of a journal, too: one that came back after a power cut is harmless only while its transaction is the last.
+    journal_unsynced: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -173,6 +172,7 @@ impl Capture {
             log: None,
             database_unsynced: false,
             log_unsynced: false,
+            journal_unsynced: false,
         }
     }
 
@@ -197,7 +197,8 @@ impl Capture {
                 match file {
                     FileKind::Database => self.database_unsynced = false,
                     FileKind::Wal => self.log_unsynced = false,
-                    FileKind::RollbackJournal | FileKind::Shm => {}
+                    FileKind::RollbackJournal => self.journal_unsynced = false,
+                    FileKind::Shm => {}
                 }
                 Ok(())
             }
@@ -241,12 +242,11 @@ impl Capture {
             FileKind::RollbackJournal => {
                 let magic = rollback_journal::MAGIC;
                 let kept = data.len().min(magic.len());
-                let stays = offset != 0 || data[..kept] == magic[..kept];
-                if stays {
-                    Ok(())
-                } else {
-                    self.finish_journal(files, out)
+                if offset == 0 && data[..kept] != magic[..kept] {
+                    self.finish_journal(files, out)?;
                 }
+                self.journal_unsynced = true;
+                Ok(())
             }
             FileKind::Wal => self.write_log(offset, data, locks, out),
             FileKind::Shm => Ok(()),
@@ -297,10 +297,14 @@ impl Capture {
                 self.database_unsynced = true;
                 Ok(())
             }
-            FileKind::RollbackJournal if len < rollback_journal::MAGIC.len() as u64 => {
-                self.finish_journal(files, out)
+            FileKind::RollbackJournal => {
+                if len < rollback_journal::MAGIC.len() as u64 {
+                    self.finish_journal(files, out)?;
+                }
+                self.journal_unsynced = true;
+                Ok(())
             }
-            FileKind::RollbackJournal | FileKind::Shm => Ok(()),
+            FileKind::Shm => Ok(()),
             FileKind::Wal => {
                 let captured = self.log.as_ref().map_or(0, |log| log.captured.offset);
                 if len == 0 {
@@ -335,10 +339,13 @@ impl Capture {
                 }
                 Ok(())
             }
-            FileKind::RollbackJournal => self.finish_journal(files, out),
+            FileKind::RollbackJournal => {
+                self.finish_journal(files, out)?;
+                self.journal_unsynced = false;
+                Ok(())
+            }
             FileKind::Wal => {
                 self.empty_log(out);
-                out.push(Output::SyncAfter);
                 Ok(())
             }
             FileKind::Shm => Ok(()),
@@ -417,7 +424,6 @@ impl Capture {
         let live = rollback_journal::is_live(files);
         if live.map_err(CaptureError::reading(FileKind::RollbackJournal))? {
             self.end_transaction(Trigger::Journal, files, out)?;
-            out.push(Output::SyncAfter);
         }
         Ok(())
     }
@@ -459,9 +465,7 @@ impl Capture {
             .filter(|pgno| *pgno != page_size.lock_page())
             .map(|pgno| (pgno, in_database(page_size, pgno)))
             .collect();
-        if self.database_unsynced {
-            out.push(Output::Sync(FileKind::Database));
-        }
+        self.sync_before_commit(FileKind::Database, self.database_unsynced, out);
         out.push(Output::Commit(CommitPoint {
             trigger,
             page_size,
@@ -502,9 +506,7 @@ impl Capture {
         }
         pages.extend(found.pages.iter().map(|(pgno, offset)| (*pgno, in_log(*offset))));
         pages.retain(|pgno, _| pgno.get() <= found.commit_pages && *pgno != page_size.lock_page());
-        if self.log_unsynced {
-            out.push(Output::Sync(FileKind::Wal));
-        }
+        self.sync_before_commit(FileKind::Wal, self.log_unsynced, out);
         out.push(Output::Commit(CommitPoint {
             trigger: Trigger::Unlock,
             page_size,
@@ -520,6 +522,16 @@ impl Capture {
             wal_end: Some(found.end),
         }));
         Ok(())
+    }
+
+    /// A transaction is durable only with the files that it stands in; and with the end of the journal before it.
+    fn sync_before_commit(&self, file: FileKind, unsynced: bool, out: &mut Vec<Output>) {
+        if self.journal_unsynced {
+            out.push(Output::Sync(FileKind::RollbackJournal));
+        }
+        if unsynced {
+            out.push(Output::Sync(file));
+        }
     }
 
     fn committed(&mut self, point: &CommitPoint) {

@@ -115,9 +115,8 @@ impl Database {
     /// # Errors
     /// The bytes may not be written, or end a transaction that cannot be committed; or as the disk.
     pub fn write(&mut self, file: FileKind, data: &[u8], offset: u64) -> Result<(), DatabaseError> {
-        let after = self.tell(Input::Write { file, offset, data })?;
-        self.files.write(file, data, offset).map_err(disk(file))?;
-        self.finish(file, after)
+        self.tell(Input::Write { file, offset, data })?;
+        self.files.write(file, data, offset).map_err(disk(file))
     }
 
     /// Cuts or grows a file that exists.
@@ -125,9 +124,8 @@ impl Database {
     /// # Errors
     /// The file may not be cut, or that ends a transaction that cannot be committed; or as the disk.
     pub fn truncate(&mut self, file: FileKind, len: u64) -> Result<(), DatabaseError> {
-        let after = self.tell(Input::Truncate { file, len })?;
-        self.files.set_len(file, len).map_err(disk(file))?;
-        self.finish(file, after)
+        self.tell(Input::Truncate { file, len })?;
+        self.files.set_len(file, len).map_err(disk(file))
     }
 
     /// Removes a file's name; with the database's, everything but its transactions.
@@ -135,18 +133,14 @@ impl Database {
     /// # Errors
     /// That ends a transaction that cannot be committed; or as the disk.
     pub fn unlink(&mut self, file: FileKind) -> Result<(), DatabaseError> {
-        let after = self.tell(Input::Unlink { file })?;
-        if file == FileKind::Database {
-            for file in FileKind::ALL {
-                self.files.unlink(file).map_err(disk(file))?;
-            }
-        } else {
+        self.tell(Input::Unlink { file })?;
+        if file != FileKind::Database {
+            return self.files.unlink(file).map_err(disk(file));
+        }
+        for file in FileKind::ALL {
             self.files.unlink(file).map_err(disk(file))?;
         }
-        match after {
-            After::Nothing => Ok(()),
-            After::Sync => self.files.sync_names().map_err(disk(file)),
-        }
+        Ok(())
     }
 
     /// Makes a file durable, with its name.
@@ -155,7 +149,7 @@ impl Database {
     /// As the disk.
     pub fn sync(&mut self, file: FileKind) -> Result<(), DatabaseError> {
         self.files.sync(file).map_err(disk(file))?;
-        self.tell(Input::Synced { file }).map(drop)
+        self.tell(Input::Synced { file })
     }
 
     /// Tells what stands against a request.
@@ -190,7 +184,7 @@ impl Database {
         let mut told = Ok(());
         for lock in self.locks.given_up(&request) {
             let by = GiveUp::Close;
-            told = told.and(self.tell(Input::GiveUp { lock, by }).map(drop));
+            told = told.and(self.tell(Input::GiveUp { lock, by }));
         }
         self.locks.request(&request).map_err(DatabaseError::Locked)?;
         told
@@ -214,7 +208,6 @@ impl Database {
                     let prepared = self.prepare_point(&point).map_err(DatabaseError::Commit)?;
                     commit = Some(PreparedCommit { point, prepared });
                 }
-                Output::SyncAfter => {}
             }
         }
         Ok(commit)
@@ -227,18 +220,20 @@ impl Database {
     pub fn publish(&mut self, commit: PreparedCommit) -> Result<(), DatabaseError> {
         let PreparedCommit { point, prepared } = commit;
         if let Some(prepared) = prepared {
+            // A journal or a log that came back after a power cut would be an older transaction's.
+            let synced = self.files.sync_names();
+            synced.map_err(disk(FileKind::RollbackJournal))?;
             let published = self.history.publish(&*self.node.disk, prepared);
             published.map_err(DatabaseError::Undecided)?;
         }
-        self.tell(Input::Committed(&point)).map(drop)
+        self.tell(Input::Committed(&point))
     }
 
     /// Tells the capture what is about to happen and does what it asks for first.
-    fn tell(&mut self, input: Input<'_>) -> Result<After, DatabaseError> {
+    fn tell(&mut self, input: Input<'_>) -> Result<(), DatabaseError> {
         let mut outputs = Vec::new();
         self.capture
             .handle(input, &self.locks, &self.files, &mut outputs)?;
-        let mut after = After::Nothing;
         for output in outputs {
             match output {
                 Output::Sync(file) => self.sync(file)?,
@@ -246,30 +241,15 @@ impl Database {
                     let prepared = self.prepare_point(&point).map_err(DatabaseError::Commit)?;
                     self.publish(PreparedCommit { point, prepared })?;
                 }
-                Output::SyncAfter => after = After::Sync,
             }
         }
-        Ok(after)
+        Ok(())
     }
 
     fn prepare_point(&self, point: &CommitPoint) -> Result<Option<Prepared>, CommitError> {
         self.history
             .prepare(&*self.node.disk, &self.files, point, self.node.origin())
     }
-
-    fn finish(&mut self, file: FileKind, after: After) -> Result<(), DatabaseError> {
-        match after {
-            After::Nothing => Ok(()),
-            After::Sync => self.sync(file),
-        }
-    }
-}
-
-/// What is left to do when an input is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum After {
-    Nothing,
-    Sync,
 }
 
 impl Node {

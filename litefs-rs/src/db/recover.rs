@@ -69,7 +69,7 @@ pub fn recover(
     let newest = newest::find(&*disk, &ltx_directory)?;
     let mut files = DatabaseFiles::open(Arc::clone(&disk), directory.to_path_buf())?;
     files.unlink(FileKind::Shm)?;
-    let undone = journal::undo(&mut files, super_journal_exists)?;
+    let undone = journal::undo(&mut files, newest.as_ref(), super_journal_exists)?;
     let mut found = State::read(&files, newest.as_ref(), unsent)?;
     let step = found.next_step(&files, &ltx_directory, newest.as_ref(), undone)?;
     let mut made = None;
@@ -232,33 +232,27 @@ impl State {
                 otherwise,
             });
         }
-        match undone {
-            Undone::TakenBack(taken_back) => {
-                let was_its = newest.was_taken_back(files, ltx_directory, &taken_back)?;
-                if was_its && !taken_back.across_databases {
-                    return Ok(Step::Apply);
+        let rest_or_make = |pos, otherwise| {
+            if self.is_at(pos) {
+                Step::Rest(pos)
+            } else {
+                Step::Make {
+                    before: pos,
+                    otherwise,
                 }
-                let pos = if was_its { before } else { after };
-                if was_its {
-                    newest.remove(&**files.disk(), ltx_directory)?;
-                }
-                Ok(if self.is_at(pos) {
-                    Step::Rest(pos)
-                } else {
-                    Step::Make {
-                        before: pos,
-                        otherwise,
-                    }
-                })
             }
-            _ if self.is_at(after) => Ok(Step::Rest(after)),
-            Undone::Committed => Ok(Step::Make {
-                before: after,
-                otherwise,
-            }),
-            Undone::Nothing if self.is_at(before) => Ok(Step::Apply),
-            Undone::Nothing => Err(otherwise),
-        }
+        };
+        Ok(match undone {
+            Undone::HasFile => Step::Apply,
+            Undone::TakenBack | Undone::Committed => rest_or_make(after, otherwise),
+            Undone::TakenBackWithFile => {
+                newest.remove(&**files.disk(), ltx_directory)?;
+                rest_or_make(before, otherwise)
+            }
+            Undone::Nothing if self.is_at(after) => Step::Rest(after),
+            Undone::Nothing if self.is_at(before) => Step::Apply,
+            Undone::Nothing => return Err(otherwise),
+        })
     }
 
     /// Of no pages there are two checksums: of a database that was deleted, and of none yet.

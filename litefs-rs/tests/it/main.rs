@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod applied;
+mod costs;
 mod faults;
 mod file_system;
 mod kernel_locks;

@@ -54,7 +54,6 @@ impl Database {
                     self.input(Input::Committed(&point))?;
                     self.points.push(point);
                 }
-                Output::SyncAfter => {}
             }
         }
         match input {
@@ -288,7 +287,7 @@ fn a_log_is_emptied_only_when_what_was_copied_from_it_is_durable() {
     database.give_up(LockByte::WalWrite, GiveUp::Request);
     assert_eq!(
         database.synced,
-        [FileKind::Database, FileKind::Wal],
+        [FileKind::RollbackJournal, FileKind::Database, FileKind::Wal],
         "each before its commit"
     );
     database.write_pages(&[(2, 7)], 3);
@@ -296,7 +295,26 @@ fn a_log_is_emptied_only_when_what_was_copied_from_it_is_durable() {
     database.hold(LockByte::WalWrite, Some(Mode::Exclusive));
     database.input(Input::Truncate { file, len: 0 }).unwrap();
     assert_eq!(database.synced.last(), Some(&FileKind::Database));
-    assert_eq!(database.synced.len(), 3);
+    assert_eq!(database.synced.len(), 4);
+}
+
+#[test]
+fn the_end_of_a_journal_is_durable_before_the_next_transaction_counts() {
+    let mut database = three_pages();
+    let (file, journal) = (FileKind::RollbackJournal, FileKind::RollbackJournal);
+    database.begin_journal();
+    database.input(Input::Synced { file }).unwrap();
+    database.write_pages(&[(1, 4)], 3);
+    database.synced.clear();
+    database.write(file, 0, &[0; 28]).unwrap();
+    assert_eq!(
+        database.synced,
+        [FileKind::Database],
+        "SQLite has synced its journal"
+    );
+    database.append(&[(2, 7)], 3);
+    database.give_up(LockByte::WalWrite, GiveUp::Request);
+    assert_eq!(database.synced[1..], [journal, FileKind::Wal], "but not its end");
 }
 
 #[test]

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ltx::{PageSize, Pgno};
-
-use super::error::RecoverError;
+use super::{error::RecoverError, newest::Newest};
 use crate::db::{
     database_files::DatabaseFiles,
     files::{FileKind, Files as _},
@@ -12,32 +10,24 @@ use crate::db::{
 };
 
 /// What a journal had to say.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Undone {
     /// No transaction was under way.
     Nothing,
     /// A transaction over several databases was committed, and only its journal was left.
     Committed,
-    /// A transaction was taken back.
-    TakenBack(TakenBack),
+    /// The newest LTX file is its transaction's: that is committed. The database was durable before the file was.
+    HasFile,
+    /// A transaction was taken back. Pages that nobody uses may be as it left them: SQLite keeps no copy of those.
+    TakenBack,
+    /// A transaction over several databases was taken back, and the newest LTX file is its.
+    TakenBackWithFile,
 }
 
-/// A transaction that was taken back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TakenBack {
-    /// The pages that are again as they were. Others may not be: SQLite keeps no copy of pages that nobody uses.
-    pub(super) restored: BTreeSet<Pgno>,
-    /// How many pages the database has again.
-    pub(super) pages: u32,
-    /// Their size.
-    pub(super) page_size: PageSize,
-    /// Whether the transaction would have been committed in other databases too.
-    pub(super) across_databases: bool,
-}
-
-/// Plays a live journal back, durably. The journal stays until everything else is done.
+/// Plays a live journal back, durably, unless its transaction was committed. The journal stays until everything else is done.
 pub(super) fn undo(
     files: &mut DatabaseFiles,
+    newest: Option<&Newest>,
     super_journal_exists: &dyn Fn(&[u8]) -> bool,
 ) -> Result<Undone, RecoverError> {
     // Beside an empty database a journal has nothing to bring back.
@@ -51,8 +41,27 @@ pub(super) fn undo(
     {
         return Ok(Undone::Committed);
     }
-    let Some(mut playback) = Playback::new(files)? else {
+    let Some(playback) = Playback::new(files)? else {
         return Ok(Undone::Nothing);
+    };
+    let has_file = match newest {
+        Some(newest) => newest.is_of(files, playback)?,
+        None => false,
+    };
+    if has_file && super_journal.is_none() {
+        return Ok(Undone::HasFile);
+    }
+    play_back(files)?;
+    Ok(if has_file {
+        Undone::TakenBackWithFile
+    } else {
+        Undone::TakenBack
+    })
+}
+
+fn play_back(files: &mut DatabaseFiles) -> Result<(), RecoverError> {
+    let Some(mut playback) = Playback::new(files)? else {
+        return Ok(());
     };
     let page_size = playback.page_size();
     let page_bytes = u64::from(page_size.bytes());
@@ -70,10 +79,5 @@ pub(super) fn undo(
         }
     }
     files.sync(FileKind::Database)?;
-    Ok(Undone::TakenBack(TakenBack {
-        restored,
-        pages,
-        page_size,
-        across_databases: super_journal.is_some(),
-    }))
+    Ok(())
 }

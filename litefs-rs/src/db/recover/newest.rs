@@ -1,15 +1,15 @@
 //! The newest LTX file of a database.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use crashsafe::{Disk, DiskFile, OpenOptions};
-use ltx::{Decoded, Decoder, FileName, Version};
+use ltx::{Checksum, Decoded, Decoder, FileName, Version};
 
-use super::{error::RecoverError, journal::TakenBack};
+use super::error::RecoverError;
 use crate::db::{
-    capture::{in_database as in_database_file, read_page},
     database_files::DatabaseFiles,
-    files::FileKind,
+    files::{FileKind, Files},
+    rollback_journal::Playback,
 };
 
 const LABEL: &str = "recover";
@@ -75,31 +75,34 @@ impl Newest {
         Ok(())
     }
 
-    /// Tells whether the file is that of a transaction which was taken back: it leaves another size, or another copy of a
-    /// page than the one that was brought back.
-    pub(super) fn was_taken_back(
+    /// Tells whether the file is that of the journal's transaction: it leaves another size, or another copy of a page than
+    /// the one from before.
+    pub(super) fn is_of<F: Files>(
         &self,
         files: &DatabaseFiles,
-        directory: &Path,
-        taken_back: &TakenBack,
+        mut playback: Playback<'_, F>,
     ) -> Result<bool, RecoverError> {
         let damaged = |source| RecoverError::Ltx {
             file: self.name,
             source,
         };
-        let (header, page_size) = (&self.decoded.header, taken_back.page_size);
-        if header.page_size != page_size || header.commit_pages != taken_back.pages {
+        let header = &self.decoded.header;
+        if header.page_size != playback.page_size() || header.commit_pages != playback.pages() {
             return Ok(true);
         }
-        let mut decoder =
-            Decoder::new(input(&**files.disk(), directory, self.name)?, Version::V1).map_err(damaged)?;
-        let (mut page, mut in_database) = (Vec::new(), vec![0; page_size.as_usize()]);
+        let input = input(&**files.disk(), &files.ltx_directory(), self.name)?;
+        let mut decoder = Decoder::new(input, Version::V1).map_err(damaged)?;
+        let (mut page, mut after) = (Vec::new(), BTreeMap::new());
         while let Some(pgno) = decoder.next_page(&mut page).map_err(damaged)? {
-            if taken_back.restored.contains(&pgno) {
-                read_page(files, in_database_file(page_size, pgno), &mut in_database)?;
-                if in_database != page {
-                    return Ok(true);
-                }
+            after.insert(pgno, Checksum::of_page(pgno, &page));
+        }
+        // Of a page that comes twice the first copy counts.
+        while let Some(pgno) = playback.next_page(&mut page)? {
+            if after
+                .remove(&pgno)
+                .is_some_and(|after| after != Checksum::of_page(pgno, &page))
+            {
+                return Ok(true);
             }
         }
         Ok(false)
