@@ -1,6 +1,6 @@
-//! Names of files, as SQLite makes them of a database's.
+//! Names that SQLite gives files, as far as the tests' file system has them.
 
-use litefs_rs::db::files::FileKind;
+use litefs_rs::{db::files::FileKind, name::MountName};
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,20 +11,16 @@ pub(crate) enum Name {
 
 impl Name {
     pub(crate) fn parse(name: &str) -> Self {
-        if name.contains("-mj") {
-            return Self::SuperJournal(name.to_owned());
-        }
-        let suffixes = [
-            ("-journal", FileKind::RollbackJournal),
-            ("-wal", FileKind::Wal),
-            ("-shm", FileKind::Shm),
-        ];
-        let found = suffixes
-            .iter()
-            .find_map(|(suffix, file)| Some((name.strip_suffix(suffix)?, *file)));
-        let (database, file) = found.unwrap_or((name, FileKind::Database));
+        let (database, file) = match name.parse().unwrap() {
+            MountName::SuperJournal(name) => return Self::SuperJournal(name),
+            MountName::Database(database) => (database, FileKind::Database),
+            MountName::SideFile(database, file) => (database, file),
+            other @ (MountName::Lag | MountName::Primary | MountName::Pos(_) | MountName::Lock(_)) => {
+                panic!("SQLite opens no {other:?}")
+            }
+        };
         Self::File {
-            database: database.to_owned(),
+            database: database.to_string(),
             file,
         }
     }
