@@ -93,6 +93,8 @@ pub struct Engine<S> {
     graves: BTreeMap<ObjectName, ReadId>,
     deleting: BTreeSet<ObjectName>,
     collection: Collection,
+    /// Whether the table of objects has changed since it was last looked over for garbage.
+    collection_due: bool,
     unreadable: BTreeSet<ObjectSeq>,
 
     reads: BTreeMap<ReadId, ReadPin>,

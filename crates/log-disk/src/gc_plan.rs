@@ -38,13 +38,16 @@ pub fn choose_victims(objects: &Objects, limits: GcLimits) -> Vec<ObjectSeq> {
         .filter(|(_, facts)| facts.live * 1000 <= facts.blocks * limits.live_permille_max)
         .collect();
     worth.sort_by_key(|(seq, facts)| (facts.live * 1000 / facts.blocks, *seq));
-    let mut room = limits.blocks_max;
+    let mut taken = 0;
     worth
         .into_iter()
-        .map_while(|(seq, facts)| {
-            room = room.checked_sub(facts.live)?;
-            Some(seq)
+        .take_while(|(_, facts)| {
+            let first = taken == 0;
+            taken += facts.live;
+            // One is always taken, or an object that is larger than the limit would stay for ever.
+            first || taken <= limits.blocks_max
         })
+        .map(|(seq, _)| seq)
         .collect()
 }
 

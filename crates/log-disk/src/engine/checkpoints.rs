@@ -11,6 +11,9 @@ use crate::head::{CheckpointRef, SNAPSHOTS_MAX, Snapshot};
 use crate::objects::{ObjectFacts, ObjectName, Role};
 use crate::{LeafRef, ObjectSeq, Seq};
 
+/// Most deletions under way.
+const DELETES_MAX: usize = 64;
+
 /// A checkpoint that is being put, or waits for HEAD to name it.
 #[derive(Debug)]
 pub(super) struct InFlightCheckpoint {
@@ -205,6 +208,7 @@ impl<S: PageStore> Engine<S> {
             .is_some_and(|checkpoint| checkpoint.reference == reference)
         {
             self.checkpoint = None;
+            self.collection_due = true;
         }
         self.dig_graves();
     }
@@ -237,7 +241,8 @@ impl<S: PageStore> Engine<S> {
                 self.graves.entry(name).or_insert(self.next_read);
             }
         }
-        if !self.may_tell() {
+        let room = DELETES_MAX.saturating_sub(self.deleting.len());
+        if self.graves.is_empty() || room == 0 || !self.may_tell() {
             return;
         }
         let ready: Vec<ObjectName> = self
@@ -247,8 +252,8 @@ impl<S: PageStore> Engine<S> {
                 !self.deleting.contains(name)
                     && self.readers_are_gone(**since)
                     && !self.collection.reads(name.seq)
-                    && self.deleting.len() < 64
             })
+            .take(room)
             .map(|(name, _)| *name)
             .collect();
         for name in ready {

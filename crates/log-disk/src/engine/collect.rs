@@ -85,12 +85,13 @@ impl<S: PageStore> Engine<S> {
     /// Begins a collection when there is too much garbage and little else to do.
     pub(super) fn advance_collection(&mut self, out: &mut Vec<Output>) -> Result<(), LostLeaf> {
         let busy = self.uploads.len() * 2 > self.config.uploads_max || self.checkpoint_wanted;
-        if !self.collection.is_idle() || busy || self.checkpoint.is_some() {
+        if !self.collection_due || !self.collection.is_idle() || busy || self.checkpoint.is_some() {
             return Ok(());
         }
         let mut victims = choose_victims(&self.objects, self.config.gc);
         victims.retain(|victim| !self.unreadable.contains(victim));
         if victims.is_empty() {
+            self.collection_due = false;
             self.checkpoint_wanted |= is_burial_due(&self.objects, self.config.gc);
             return Ok(());
         }

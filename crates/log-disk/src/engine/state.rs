@@ -101,6 +101,7 @@ impl<S: PageStore> Engine<S> {
             graves: BTreeMap::new(),
             deleting: BTreeSet::new(),
             collection: Collection::Idle,
+            collection_due: true,
             unreadable: BTreeSet::new(),
             reads: BTreeMap::new(),
             next_read: ReadId(0),

@@ -487,3 +487,37 @@ fn a_full_ring_lets_nothing_in_until_the_store_has_taken_something() {
     }
     assert_eq!(bench.ended().last(), Some(&(id, DONE)));
 }
+
+#[test]
+fn a_sweep_takes_what_former_epochs_left_and_nothing_that_is_ours() {
+    let mut bench = Bench::local();
+    let name = |seq, epoch| ObjectName {
+        role: Role::Data,
+        seq: ObjectSeq(seq),
+        epoch: Epoch(epoch),
+    };
+    bench.write(1, 10, false);
+    bench.appended(1);
+    bench.pass(3_000_000);
+    let object = bench.seal();
+    bench.stored(object, PutOutcome::Stored);
+    bench.write(2, 10, false);
+    bench.appended(2);
+    bench.pass(3_000_000);
+    let on_its_way = bench.seal();
+    assert_eq!((object, on_its_way), (ObjectSeq(1), ObjectSeq(2)));
+    let of_others = [name(1, 2), name(9, 2)];
+    let names = vec![name(1, 3), name(2, 3), name(7, 3), of_others[0], of_others[1]];
+    bench.tell(Input::Sweep { names });
+    let mut deleted = Vec::new();
+    while let Some(name) = bench.take(|output| match output {
+        Output::Delete { name } => Some(*name),
+        _ => None,
+    }) {
+        deleted.push(name);
+    }
+    assert_eq!(
+        deleted, of_others,
+        "what is ours is known, on its way, or still to be made"
+    );
+}

@@ -236,6 +236,7 @@ impl<S: PageStore> Engine<S> {
         apply_object(layout, born, &mut self.map, &mut self.objects)?;
         self.data_seq = header.seq;
         self.objects_since_checkpoint += 1;
+        self.collection_due = true;
         let covered = header.journal_seq;
         for Extent { lba, blocks, .. } in &layout.extents {
             for part in self.journaled.parts(lba.0, *blocks) {

@@ -45,6 +45,14 @@ fn the_least_alive_go_first_up_to_one_object_full() {
 }
 
 #[test]
+fn one_that_alone_is_over_the_limit_is_rewritten_all_the_same() {
+    assert_eq!(
+        victims(&[(Role::Data, 5000, 2000, 0), (Role::Data, 10, 6, 0)]),
+        [1]
+    );
+}
+
+#[test]
 fn little_garbage_is_left_alone() {
     let rows = [
         (Role::Data, 1000, 1000, 0),

@@ -1,6 +1,6 @@
 use super::*;
 use crate::head::Stream;
-use crate::testing::DISK;
+use crate::testing::{DISK, SALT, sealer};
 
 const OURS: JournalId = JournalId([1; 16]);
 const THEIRS: JournalId = JournalId([2; 16]);
@@ -87,4 +87,59 @@ fn a_journal_that_was_never_written_to_misses_nothing() {
         JournalState::Unused
     );
     assert_eq!(judge(&superblock(0, 1), None, 1), JournalState::Unused);
+}
+
+#[derive(Debug)]
+struct NoPages;
+
+impl PageStore for NoPages {
+    fn store(&mut self, leaf: u32, _: &[u8]) {
+        panic!("leaf {leaf} of an empty map")
+    }
+
+    fn load(&mut self, _: u32) -> std::io::Result<Vec<u8>> {
+        Err(std::io::Error::other("nothing was stored"))
+    }
+}
+
+/// The first opening dies after HEAD names its epoch 4, this one claims 5: should it die as well, the journal must be known
+/// as that of epoch 4 or 5, not of 3 or 5.
+#[test]
+fn a_journal_is_still_known_as_ours_when_two_openings_in_a_row_die() {
+    let mut head = Head::new(DISK, 100, Vec::new());
+    head.epoch = Epoch(4);
+    head.owner = OURS;
+    head.streams.push(Stream {
+        epoch: Epoch(4),
+        owner: OURS,
+        begin: ObjectSeq(1),
+        after: ObjectSeq(0),
+    });
+    let options = OpenOptions {
+        config: Config::default(),
+        sealer: Arc::new(sealer()),
+        salt: SALT,
+        new_journal: THEIRS,
+        ring_pages: 100,
+        discard_stale_journal: false,
+        force: false,
+        pages: Some(NoPages),
+    };
+    let (mut opening, _) = Opening::new(options);
+    let bytes = head.encode(&sealer(), SALT).into();
+    let etag = || Etag("1".to_owned());
+    let answers = [
+        Answer::Superblocks(Some([superblock(3, 4).encode(), vec![0; 4096]])),
+        Answer::Head(GotHead::Found { bytes, etag: etag() }),
+        Answer::HeadPut(HeadPut::Stored(etag())),
+        Answer::Listed(Vec::new()),
+        Answer::Ring(None),
+    ];
+    for answer in answers {
+        let _the_next_step = opening.answer(Time(1), answer);
+    }
+    let Ask::WriteSuperblock(written) = opening.answer(Time(1), Answer::Done) else {
+        panic!("the journal is not told")
+    };
+    assert_eq!((written.epoch, written.adopting), (Epoch(4), Epoch(5)));
 }
