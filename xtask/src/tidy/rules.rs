@@ -99,6 +99,7 @@ fn check_rust(path: &str, text: &str, breaches: &mut Vec<String>) {
 /// Where the clock is simulated a sleep takes no time and decides an order that the seed chose.
 fn in_virtual_time(path: &str, text: &str) -> bool {
     path.starts_with("crates/sim/")
+        || path.starts_with("tests/disk/")
         || path.contains("operations_world")
         || text.contains("start_paused = true")
 }
