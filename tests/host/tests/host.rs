@@ -16,6 +16,8 @@ mod luks;
 mod lvm;
 #[path = "host/metadata_cut.rs"]
 mod metadata_cut;
+#[path = "host/newer.rs"]
+mod newer;
 #[path = "host/operations.rs"]
 mod operations;
 #[path = "host/pool.rs"]
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         lvm::a_volume_group_inside_a_volume_is_not_ours,
         lvm::reports_are_json_with_sizes_in_bytes,
         lvm::what_is_there_already_is_an_error_five,
+        newer::a_pool_that_knows_more_than_its_catalog_is_put_right_by_tags_and_not_touched,
         operations::every_operation_on_thin_volumes_converges_after_a_kill,
         operations::every_operation_on_linear_volumes_converges_after_a_kill,
         pool::every_call_on_thin_slices_does_what_it_says_twice,

@@ -39,23 +39,35 @@ impl Probe for CrashAt {
 }
 
 /// What survives a crash of volumed.
-struct Host<'a> {
+pub(super) struct Host<'a> {
     guest: &'a Guest,
     pool: LvmKind,
     store: Arc<MemoryStore>,
-    clock: Arc<ManualClock>,
+    pub(super) clock: Arc<ManualClock>,
     key: ClusterKey,
-    catalog: Arc<Mutex<Option<Vec<u8>>>>,
+    pub(super) catalog: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
 impl<'a> Host<'a> {
-    fn new(guest: &'a Guest, pool: LvmKind) -> Self {
+    pub(super) fn new(guest: &'a Guest, pool: LvmKind) -> Self {
         Self {
             guest,
             pool,
             store: Arc::new(MemoryStore::new()),
             clock: Arc::new(ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap())),
             key: ClusterKey::generate(&OsRandom),
+            catalog: Arc::default(),
+        }
+    }
+
+    /// Another host with the same bucket and key, and no catalog.
+    pub(super) fn other(&self) -> Self {
+        Self {
+            guest: self.guest,
+            pool: self.pool.clone(),
+            store: Arc::clone(&self.store),
+            clock: Arc::clone(&self.clock),
+            key: self.key.clone(),
             catalog: Arc::default(),
         }
     }
@@ -94,13 +106,15 @@ impl<'a> Host<'a> {
     }
 
     /// Starts volumed and runs `body`, or until it is killed.
-    async fn run<T>(
+    pub(super) async fn run<T>(
         &self,
         probe: Arc<dyn Probe>,
         body: impl AsyncFnOnce(Service) -> T,
     ) -> Result<T, DriveError> {
         let metrics = Metrics::new(daemon::metrics::Metrics::new());
-        let (service, driver) = Service::new(self.context().await, probe, Backoff::default(), metrics);
+        let context = self.context().await;
+        ops::amend(&context).await.unwrap();
+        let (service, driver) = Service::new(context, probe, Backoff::default(), metrics);
         tokio::select! {
             biased;
             ended = driver.run(std::future::pending()) => Err(ended.unwrap_err()),
@@ -109,7 +123,7 @@ impl<'a> Host<'a> {
     }
 }
 
-async fn settled(service: &Service) {
+pub(super) async fn settled(service: &Service) {
     while !service.running().await.unwrap().is_empty() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -252,7 +266,7 @@ impl Life<'_> {
     }
 }
 
-async fn volume(service: &Service, name: &str) -> Volume {
+pub(super) async fn volume(service: &Service, name: &str) -> Volume {
     let all = service.volumes(None, false).await.unwrap();
     let found = all.into_iter().find(|v| v.name == name);
     found.unwrap_or_else(|| panic!("no volume is called {name}"))
@@ -266,7 +280,7 @@ async fn snapshot(service: &Service) -> Snapshot {
 }
 
 /// As its guest would: through the device that it is handed.
-async fn write_sevens(service: &Service, volume: &Volume) {
+pub(super) async fn write_sevens(service: &Service, volume: &Volume) {
     let (volume, device) = service.attach(&volume.id, "m1").await.unwrap();
     let file = std::fs::File::options().write(true).open(&device.path).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &[7; 4096], 1 << 20).unwrap();
@@ -274,7 +288,7 @@ async fn write_sevens(service: &Service, volume: &Volume) {
     service.detach(&volume.id, "m1", volume.generation).await.unwrap();
 }
 
-async fn holds_sevens(service: &Service, volume: &Volume) {
+pub(super) async fn holds_sevens(service: &Service, volume: &Volume) {
     let (volume, device) = service.attach(&volume.id, "m2").await.unwrap();
     let mut bytes = [0; 4096];
     let file = std::fs::File::open(&device.path).unwrap();
