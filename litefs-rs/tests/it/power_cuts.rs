@@ -310,3 +310,20 @@ fn a_transaction_over_databases_is_in_both_or_none_at_every_event_of_its_commit(
         }
     }
 }
+
+/// SQLite syncs nothing then, and whoever is cut off in the midst of a transaction may find the database broken. What was
+/// committed before is safe as long as no other transaction has begun.
+#[test]
+fn power_cuts_between_transactions_lose_nothing_even_where_sqlite_syncs_nothing() {
+    for mode in ["DELETE", "TRUNCATE", "PERSIST", "WAL"] {
+        let case = case(mode, "OFF");
+        let recorded = scratch();
+        let log = record(case, 5, recorded.path());
+        let mut choices = Choices::new(5);
+        for at in log.after("acked:mark") {
+            let cut = log.cut(at, &mut choices.0);
+            let promised = Promised::read(cut.last_marker("acked"));
+            survive(case, &cut, promised, &mut choices);
+        }
+    }
+}
