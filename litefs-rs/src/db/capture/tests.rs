@@ -281,6 +281,24 @@ fn every_way_to_finish_a_journal_ends_its_transaction() {
 }
 
 #[test]
+fn a_new_page_that_the_log_does_not_have_comes_from_the_database() {
+    let mut database = three_pages();
+    database.append(&[(1, 7), (4, 7)], 5);
+    database.give_up(LockByte::WalWrite, GiveUp::Request);
+    let places: Vec<_> = database.points[1]
+        .pages
+        .iter()
+        .map(|(pgno, place)| (pgno.get(), place.file))
+        .collect();
+    let (log, file) = (FileKind::Wal, FileKind::Database);
+    assert_eq!(places, [(1, log), (4, log), (5, file)]);
+    assert_eq!(
+        database.applied[4], [0; PAGE_BYTES],
+        "behind the end of the file it is zeros"
+    );
+}
+
+#[test]
 fn a_log_is_emptied_only_when_what_was_copied_from_it_is_durable() {
     let mut database = three_pages();
     database.append(&[(2, 7)], 3);
