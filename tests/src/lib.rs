@@ -3,6 +3,7 @@
 pub mod image;
 pub mod node;
 pub mod operations_world;
+pub mod pool_walk;
 pub mod volumed;
 pub mod volumes;
 pub mod xfs;

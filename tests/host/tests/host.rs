@@ -28,6 +28,8 @@ mod report;
 mod snapshot;
 #[path = "host/thin.rs"]
 mod thin;
+#[path = "host/walk.rs"]
+mod walk;
 #[path = "host/writer_cut.rs"]
 mod writer_cut;
 
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         snapshot::a_snapshot_that_overflows_is_lost_and_its_origin_is_not,
         thin::a_full_pool_holds_writers_until_it_grows,
         thin::the_difference_of_two_snapshots_is_what_was_written_between,
+        walk::random_calls_of_a_thin_pool_do_as_a_model_says,
     ];
     cases.extend(harness::CASES);
     cases.extend([writer_cut::CASE, writer_cut::LIAR, metadata_cut::CASE]);
