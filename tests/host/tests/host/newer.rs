@@ -115,8 +115,8 @@ pub(crate) fn a_pool_that_knows_more_than_its_catalog_is_put_right_by_tags_and_n
             assert_eq!(names, ["data", "late"]);
             assert_eq!(
                 service.unknown_slices("p").len(),
-                3,
-                "bare, deleted and a capture"
+                4,
+                "bare, deleted and two captures"
             );
             // They are volumes like any other.
             service
