@@ -37,13 +37,16 @@ pub(crate) fn run() -> Result<()> {
         passed = tests()?;
         Ok(())
     })?;
-    let operations = soak::Args {
-        world: "operations".into(),
-        seeds: FIXED_SEEDS,
-        from: Some(1),
-    };
-    stage("soak operations", || soak::run(&operations, soak::Build::Dev))?;
-    println!("\n{} passed, 0 failed", passed + FIXED_SEEDS);
+    for world in ["operations", "disk"] {
+        let seeds = soak::Args {
+            world: world.into(),
+            seeds: FIXED_SEEDS,
+            from: Some(1),
+        };
+        stage(&format!("soak {world}"), || soak::run(&seeds, soak::Build::Dev))?;
+        passed += FIXED_SEEDS;
+    }
+    println!("\n{passed} passed, 0 failed");
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 /// What to run.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The world: `operations`
+    /// The world: `operations` or `disk`
     pub(crate) world: String,
     /// How many seeds
     #[arg(long)]

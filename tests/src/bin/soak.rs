@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     match parse(&words) {
         Ok((world, run_seed, seeds, from)) => soak(world, run_seed, seeds, from),
         Err(why) => {
-            eprintln!("{why}\nusage: soak operations --seeds N [--from SEED]");
+            eprintln!("{why}\nusage: soak operations|disk --seeds N [--from SEED]");
             ExitCode::from(2)
         }
     }
@@ -30,6 +30,11 @@ fn parse(words: &[String]) -> Result<(&str, RunSeed, u64, u64), String> {
     let run_seed: RunSeed = match world.as_str() {
         "operations" => |seed| {
             it::operations_world::run_seed(seed)
+                .map(|d| d.to_string())
+                .map_err(|f| f.to_string())
+        },
+        "disk" => |seed| {
+            disk_world::run_seed(seed)
                 .map(|d| d.to_string())
                 .map_err(|f| f.to_string())
         },
