@@ -18,6 +18,8 @@ mod lvm;
 mod metadata_cut;
 #[path = "host/newer.rs"]
 mod newer;
+#[path = "host/node.rs"]
+mod node;
 #[path = "host/operations.rs"]
 mod operations;
 #[path = "host/pool.rs"]
@@ -36,7 +38,14 @@ mod writer_cut;
 use std::{path::Path, process::ExitCode};
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == node::AS_VOLUMED) {
+        let config = words.next().expect("a configuration file");
+        return node::serve(Path::new(&config));
+    }
     let mut cases = host_tests::cases![
+        node::a_volume_on_the_host_grows_under_load_by_one_request,
+        node::volumes_on_the_host_outlive_volumed_and_come_back_after_a_boot,
         grow::a_mounted_file_system_grows_with_its_device,
         half_made::what_lvm_listed_and_its_pool_never_heard_of_is_made_anew,
         luks::a_luks_device_grows_only_for_who_has_the_key,
