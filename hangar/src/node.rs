@@ -65,7 +65,8 @@ pub struct NodeConfig {
     /// Address of the public API.
     #[serde(default = "default_listen")]
     pub listen: String,
-    /// Zones of this node; several on one host are virtual.
+    /// Zones of this node, 4 hexadecimal digits each; several on one host are virtual.
+    #[serde(default = "default_zones")]
     pub zones: Vec<String>,
     /// An object store to use instead of the embedded one.
     #[serde(default)]
@@ -82,6 +83,11 @@ pub struct NodeConfig {
     /// Settings that go over flaps' generated ones.
     #[serde(default)]
     pub flaps: toml::Table,
+}
+
+/// Of a configuration that somebody wrote without them; the same after each start.
+fn default_zones() -> Vec<String> {
+    ["0a01", "0a02", "0a03"].map(str::to_owned).to_vec()
 }
 
 fn default_region() -> String {

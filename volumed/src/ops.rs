@@ -21,6 +21,7 @@ use operation::{Outcome, Record, StepSet, StepSpec, Undone};
 use tokio_util::sync::CancellationToken;
 
 pub use bases::shed;
+pub(crate) use capture::mounted_here;
 pub use context::{Context, KeyRing, Locks, Pools, Settings};
 pub use expire::EXPIRE;
 pub(crate) use newer_pool::{Home, adopted};

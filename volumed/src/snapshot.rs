@@ -81,6 +81,9 @@ pub struct Snapshot {
     /// What was found wrong with its backup; none once all of it was found right again.
     #[serde(default)]
     pub damage: Option<String>,
+    /// When that was found first.
+    #[serde(default)]
+    pub damaged_since: Option<Timestamp>,
 }
 
 impl Snapshot {
@@ -109,6 +112,7 @@ impl Snapshot {
             last_verified: None,
             last_scrubbed: None,
             damage: None,
+            damaged_since: None,
         })
     }
 

@@ -17,6 +17,16 @@ pub(super) async fn run(command: Command, context: &mut Context<'_>) -> Result<(
 }
 
 async fn export(arguments: Export, context: &mut Context<'_>) -> Result<(), Failure> {
+    if let Some(path) = arguments.output.as_deref().filter(|path| path.exists()) {
+        // It may be the only copy of another node's key.
+        return Err(Failure::File {
+            path: path.to_owned(),
+            source: std::io::Error::new(
+                std::io::ErrorKind::AlreadyExists,
+                "it is there already and is not overwritten; name another file",
+            ),
+        });
+    }
     let passphrase = arguments.passphrase_file.as_deref().map(passphrase).transpose()?;
     let body = json!({"passphrase": passphrase});
     let answer = context

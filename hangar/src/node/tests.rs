@@ -27,6 +27,14 @@ fn what_its_comments_offer_is_accepted() {
 }
 
 #[test]
+fn a_lost_host_needs_no_more_than_its_bucket() {
+    let text = "[s3]\nendpoint = \"http://127.0.0.1:9\"\nregion = \"us-east-1\"\nbucket = \"hangar\"\n";
+    let config: NodeConfig = toml::from_str(text).unwrap();
+    let zone = |zone: &String| zone.len() == 4 && zone.chars().all(|c| c.is_ascii_hexdigit());
+    assert_eq!((config.zones.len(), config.zones.iter().all(zone)), (3, true));
+}
+
+#[test]
 fn an_unknown_setting_is_refused() {
     assert!(toml::from_str::<NodeConfig>("zones = []\nregoin = \"x\"").is_err());
 }

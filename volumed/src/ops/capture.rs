@@ -39,11 +39,7 @@ pub(super) async fn copy(
         return plain_or_atomic(&**pool, &source, target, cancelled).await;
     }
     if volume.host_path.is_some() {
-        return Err(StepError::Refused(format!(
-            "volume {} is mounted on this host and pool {} cannot capture it in use; detach it first, or keep such volumes in \
-             a pool with reflink (XFS, btrfs) or of LVM",
-            volume.id, volume.pool
-        )));
+        return Err(StepError::Refused(mounted_here(volume)));
     }
     let Some(runner) = &ctx.runner else {
         return Err(StepError::Later(format!(
@@ -95,4 +91,13 @@ async fn plain_or_atomic(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Says why a volume that is mounted on this host has no snapshot in a pool that cannot share blocks.
+pub(crate) fn mounted_here(volume: &Volume) -> String {
+    format!(
+        "volume {} is mounted on this host and pool {} cannot capture it in use; detach it first, or keep such volumes in \
+         a pool with reflink (XFS, btrfs) or of LVM",
+        volume.id, volume.pool
+    )
 }

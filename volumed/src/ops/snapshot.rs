@@ -4,6 +4,7 @@
 //! The subject is the snapshot, not the volume: while an upload waits for a dead object store, the volume is extended,
 //! attached and deleted as ever. The capture has a slice of its own, so it outlives the volume.
 
+use jiff::Timestamp;
 use operation::{Outcome, Record, StepSpec};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -104,14 +105,22 @@ fn head(snapshot: &Snapshot, volume: &Volume) -> ManifestHead {
 }
 
 /// Returns the newest finished snapshot of the same volume, whose blocks need not be uploaded again. One that was found
-/// damaged is no base: its lost blocks would be named again.
+/// damaged is no base: its lost blocks would be named again. Nor is one that is older than the finding and was not read
+/// whole since: it may name the same blocks.
 async fn base(ctx: &Context, snapshot: &Snapshot) -> Result<Option<Snapshot>, StepError> {
     let volume_id = snapshot.volume_id.clone();
     let earlier = ctx
         .catalog
         .transact(move |tx| Ok(tx.snapshots_of(&volume_id)?))
         .await?;
-    let usable = |s: &Snapshot| s.state == SnapshotState::Created && s.damage.is_none();
+    let found_at = |s: &Snapshot| s.damage.as_ref().and(s.damaged_since.or(s.last_scrubbed));
+    let doubt = earlier.iter().filter_map(found_at).max();
+    let beyond = |at: Timestamp| doubt.is_none_or(|doubt| at > doubt);
+    let usable = |s: &Snapshot| {
+        s.state == SnapshotState::Created
+            && s.damage.is_none()
+            && (beyond(s.created_at) || s.last_verified.is_some_and(beyond))
+    };
     let finished = earlier.into_iter().filter(usable);
     Ok(finished.max_by_key(|s| s.created_at))
 }

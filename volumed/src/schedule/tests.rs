@@ -48,6 +48,7 @@ pub(crate) fn snapshot_of(
         last_verified: None,
         last_scrubbed: None,
         damage: None,
+        damaged_since: None,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::backup::{self, Progress, SnapshotRef};
 use crate::catalog::{Change, Event, NewEvent, OperationRow, TxError};
 use crate::error::Refusal;
 use crate::lifecycle::{self, Command, Plan};
-use crate::ops::{DESTROY, EXPIRE, PURGE, RECOVER, SNAPSHOT, chain};
+use crate::ops::{DESTROY, EXPIRE, PURGE, RECOVER, SNAPSHOT, chain, mounted_here};
 use crate::scrub::Check;
 use crate::snapshot::{Snapshot, SnapshotState};
 use crate::volume::{Origin, SnapshotId, Volume, VolumeId, VolumeState};
@@ -253,6 +253,9 @@ impl Service {
         slot: Option<Timestamp>,
     ) -> Result<(SnapshotId, Handle), Refusal> {
         let volume = self.volume(id).await?;
+        if volume.host_path.is_some() && !self.pool(&volume.pool)?.capabilities().atomic_snapshot {
+            return Err(Refusal::invalid(mounted_here(&volume)));
+        }
         let room = self.room(&**self.pool(&volume.pool)?).await?;
         let (snapshot_id, now) = (SnapshotId::generate(&*self.ctx.random), self.ctx.clock.now());
         let (subject, new) = (id.clone(), snapshot_id.clone());
@@ -313,20 +316,27 @@ impl Service {
     /// # Errors
     /// 404.
     pub async fn snapshot(&self, id: &SnapshotId) -> Result<Snapshot, Refusal> {
+        let mut found = self.known_snapshot(id).await?;
+        if found.is_none() && !self.adopted_once() {
+            self.adopt_first().await;
+            found = self.known_snapshot(id).await?;
+        }
+        match found {
+            Some(found) if found.state != SnapshotState::Deleted => Ok(found),
+            // On a fresh host the bucket is all that knows of it.
+            None if !self.adopted_once() => Err(Refusal::unavailable(format!(
+                "snapshot {id} is not known here, and the object store has not answered since the start; try again when it does"
+            ))),
+            Some(_) | None => Err(Refusal::missing(format!(
+                "snapshot {id} not found; list the snapshots to see which there are"
+            ))),
+        }
+    }
+
+    async fn known_snapshot(&self, id: &SnapshotId) -> Result<Option<Snapshot>, Refusal> {
         let wanted = id.clone();
-        let found = self
-            .ctx
-            .catalog
-            .transact(move |tx| Ok(tx.snapshot(&wanted)?))
-            .await
-            .map_err(refusal)?;
-        found
-            .filter(|s| s.state != SnapshotState::Deleted)
-            .ok_or_else(|| {
-                Refusal::missing(format!(
-                    "snapshot {id} not found; list the snapshots to see which there are"
-                ))
-            })
+        let known = self.ctx.catalog.transact(move |tx| Ok(tx.snapshot(&wanted)?));
+        known.await.map_err(refusal)
     }
 
     /// Returns a volume's snapshots, oldest first; also of a volume that is gone.
@@ -527,5 +537,6 @@ fn waiting(id: SnapshotId, volume: &Volume, now: Timestamp, scheduled: bool) -> 
         last_verified: None,
         last_scrubbed: None,
         damage: None,
+        damaged_since: None,
     }
 }

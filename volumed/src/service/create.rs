@@ -209,7 +209,7 @@ impl Service {
             (Some("last"), _) => {
                 let name = spec.name.clone();
                 let newest = self.newest_snapshot(&spec.app, name, source_id).await?;
-                Ok(Source::Snapshot(Box::new(newest)))
+                whole(newest)
             }
             (Some(_), Some(_)) => Err(Refusal::invalid(
                 "snapshot_id and source_volume_id exclude each other; pass only one of them",
@@ -221,8 +221,7 @@ impl Service {
                     ))
                 };
                 let id = SnapshotId::parse(id).map_err(|_| missing())?;
-                let snapshot = self.snapshot(&id).await.map_err(|_| missing())?;
-                Ok(Source::Snapshot(Box::new(snapshot)))
+                whole(self.snapshot(&id).await?)
             }
             (None, Some(id)) => {
                 let missing = || Refusal::missing(format!("source volume {id} not found"));
@@ -498,4 +497,15 @@ fn fingerprint(request: &CreateRequest) -> String {
     request.idempotency_key = None;
     let text = serde_json::to_string(&request).unwrap_or_default();
     blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+/// Takes a snapshot as a source, unless it is known that no restore of it ends.
+fn whole(snapshot: Snapshot) -> Result<Source, Refusal> {
+    match &snapshot.damage {
+        Some(damage) => Err(Refusal::invalid(format!(
+            "snapshot {} cannot be restored, it is damaged: {damage}; restore another one",
+            snapshot.id
+        ))),
+        None => Ok(Source::Snapshot(Box::new(snapshot))),
+    }
 }

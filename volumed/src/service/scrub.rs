@@ -239,9 +239,9 @@ impl Service {
             tx.edit_snapshot(&id, |s| {
                 s.last_scrubbed = Some(now);
                 if whole {
-                    (s.last_verified, s.damage) = (Some(now), None);
+                    (s.last_verified, s.damage, s.damaged_since) = (Some(now), None, None);
                 } else if found.is_some() {
-                    s.damage = found;
+                    (s.damage, s.damaged_since) = (found, s.damaged_since.or(Some(now)));
                 }
             })?;
             if whole && tx.volume(&snapshot.volume_id)?.is_some() {

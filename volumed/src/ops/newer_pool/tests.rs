@@ -50,6 +50,7 @@ impl Table {
             last_verified: None,
             last_scrubbed: None,
             damage: None,
+            damaged_since: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Backups kept by counts, and read back.
 
 use daemon::wall_clock::WallClock as _;
+use objstore::faults::{Call, Damage, Fault};
 use objstore::{ObjectStore as _, Purpose};
 
 use super::*;
@@ -119,6 +120,84 @@ async fn a_snapshot_that_is_not_finished_is_refused_for_the_moment_and_a_deleted
         settled(&service).await;
         let finished = service.snapshot(&snapshot.id).await.unwrap();
         assert_eq!(commands::unfinished(&finished, "restore"), Ok(()));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_backup_builds_on_one_that_may_share_a_damaged_block() {
+    let rig = Rig::new();
+    rig.run(async |service| {
+        let volume = service.create(request("data")).await.unwrap();
+        write(&service, &volume, 5 << 20, &[7; 4096]).await;
+        let first = service.take_snapshot(&volume.id).await.unwrap();
+        settled(&service).await;
+        rig.advance(1);
+        // It names the first one's block.
+        let second = service.take_snapshot(&volume.id).await.unwrap();
+        settled(&service).await;
+        let page = rig.store.list("", None, 1000, Purpose("test")).await.unwrap();
+        let mut keys = page.entries.iter().map(|e| &e.key);
+        let block = keys.find(|k| k.as_str().contains("/b/")).unwrap().clone();
+        rig.store.delete(&block, Purpose("test")).await.unwrap();
+        rig.advance(1);
+        assert!(!service.verify(&first.id).await.unwrap().is_whole());
+        assert_eq!(service.snapshot(&second.id).await.unwrap().damage, None);
+        rig.advance(1);
+        let third = service.take_snapshot(&volume.id).await.unwrap();
+        settled(&service).await;
+        assert!(service.verify(&third.id).await.unwrap().is_whole());
+        // What was uploaded after the finding is a base again, also when the damage is seen once more.
+        service.verify(&first.id).await.unwrap();
+        rig.advance(1);
+        let blocks = async || {
+            let page = rig.store.list("", None, 1000, Purpose("test")).await.unwrap();
+            page.entries
+                .iter()
+                .filter(|e| e.key.as_str().contains("/b/"))
+                .count()
+        };
+        let before = blocks().await;
+        let fourth = service.take_snapshot(&volume.id).await.unwrap();
+        settled(&service).await;
+        assert!(service.verify(&fourth.id).await.unwrap().is_whole());
+        assert_eq!(blocks().await, before);
+
+        // And nobody waits for a restore that cannot end.
+        let restore = CreateRequest {
+            snapshot_id: Some(first.id.to_string()),
+            ..request("back")
+        };
+        let refused = service.create(restore).await.unwrap_err();
+        assert_eq!(refused.status, 422);
+        assert!(refused.sentence.contains(block.as_str()), "{refused}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_host_without_its_bucket_does_not_say_that_a_snapshot_is_not_there() {
+    let rig = Rig::new();
+    let id = rig
+        .run(async |service| {
+            let volume = service.create(request("data")).await.unwrap();
+            let snapshot = service.take_snapshot(&volume.id).await.unwrap();
+            settled(&service).await;
+            snapshot.id
+        })
+        .await;
+    let rig = rig.after_host_loss();
+    for call in [Call::List, Call::Get] {
+        rig.wire.inject(Fault::always(call, Damage::FailBefore));
+    }
+    rig.run(async |service| {
+        let refused = service.verify(&id).await.unwrap_err();
+        assert_eq!(refused.status, 503, "{refused}");
+        let restore = CreateRequest {
+            snapshot_id: Some(id.to_string()),
+            ..request("back")
+        };
+        assert_eq!(service.create(restore).await.unwrap_err().status, 503);
     })
     .await;
 }
