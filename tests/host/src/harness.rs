@@ -60,7 +60,8 @@ pub fn main(cases: Vec<Case>, cache: &Path) -> ExitCode {
 }
 
 /// Says whether everything is to be tried.
-pub(crate) fn is_long() -> bool {
+#[must_use]
+pub fn is_long() -> bool {
     std::env::var("HANGAR_GUEST_SET").is_ok_and(|set| set == "long")
 }
 

@@ -55,10 +55,8 @@ fn main() -> ExitCode {
         newer::a_pool_that_knows_more_than_its_catalog_is_put_right_by_tags_and_not_touched,
         operations::every_operation_on_thin_volumes_converges_after_a_kill,
         operations::every_operation_on_linear_volumes_converges_after_a_kill,
-        pool::every_call_on_thin_slices_does_what_it_says_twice,
         pool::every_call_on_encrypted_thin_slices_does_what_it_says_twice,
         pool::every_call_on_encrypted_linear_slices_does_what_it_says_twice,
-        pool::every_call_on_linear_slices_does_what_it_says_twice,
         pool::foreign_logical_volumes_stay_as_they_are_byte_for_byte,
         pool::a_thin_pool_filled_at_full_speed_grows_and_never_runs_out_while_extents_are_free,
         pool::changes_between_captures_are_told_to_the_chunk_and_not_across_a_lost_base,
@@ -69,6 +67,13 @@ fn main() -> ExitCode {
         thin::the_difference_of_two_snapshots_is_what_was_written_between,
         walk::random_calls_of_a_thin_pool_do_as_a_model_says,
     ];
+    if host_tests::is_long() {
+        // The encrypted ones are all this and more.
+        cases.extend(host_tests::cases![
+            pool::every_call_on_thin_slices_does_what_it_says_twice,
+            pool::every_call_on_linear_slices_does_what_it_says_twice,
+        ]);
+    }
     cases.extend(harness::CASES);
     cases.extend([writer_cut::CASE, writer_cut::LIAR, metadata_cut::CASE]);
     host_tests::main(cases, Path::new(env!("CARGO_TARGET_TMPDIR")))
