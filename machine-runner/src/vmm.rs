@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 pub mod qemu;
 pub mod qmp;
@@ -119,8 +120,16 @@ pub trait Vmm: Send + Sync + std::fmt::Debug {
     /// again announces it again. Never smaller.
     async fn resize_disk(&self, serial: &str, size_bytes: u64) -> Result<(), VmmError>;
 
-    /// Copies the bytes of a disk's backing file as they are when the call arrives into `target`, which exists.
-    async fn copy_disk(&self, serial: &str, target: &Path, copy_id: &str) -> Result<(), VmmError>;
+    /// Copies the bytes of a disk's backing file as they are when the copy begins into `target`, which exists. Copies
+    /// are made one after the other; one that has succeeded is not made again under its `copy_id`, and one that is
+    /// given up is broken off. Must be awaited to its end, or the copy goes on unobserved until the next one begins.
+    async fn copy_disk(
+        &self,
+        serial: &str,
+        target: &Path,
+        copy_id: &str,
+        given_up: &CancellationToken,
+    ) -> Result<(), VmmError>;
 
     /// Writes memory and devices into `path` while the guest is paused. The machine stays as it is.
     async fn save(&self, path: &Path) -> Result<SavedImage, VmmError>;

@@ -12,6 +12,8 @@ use guest_init::proto::message::{ErrorKind, Exec, VolumeUsage};
 use guest_init::proto::{Reply, Request};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::agent::AgentError;
 use super::facts::{
@@ -146,8 +148,28 @@ async fn grow(State(shim): State<Arc<Shim>>, ApiJson(ask): ApiJson<GrowRequest>)
 }
 
 async fn copy(State(shim): State<Arc<Shim>>, ApiJson(ask): ApiJson<CopyRequest>) -> Answer<Value> {
-    let qemu = shim.qemu.get().ok_or_else(not_up)?;
-    let copied = qemu.copy_disk(&ask.serial, &ask.target_path, &ask.copy_id).await;
+    shim.qemu.get().ok_or_else(not_up)?;
+    // In a task of its own: a caller that dies drops this call, and a copy dropped midway would leave its job running
+    // and its file open.
+    let given_up = CancellationToken::new();
+    let _with_the_call = given_up.clone().drop_guard();
+    let (answer, answered) = oneshot::channel();
+    let task = {
+        let shim = Arc::clone(&shim);
+        async move {
+            let Some(qemu) = shim.qemu.get() else { return };
+            let copied = qemu
+                .copy_disk(&ask.serial, &ask.target_path, &ask.copy_id, &given_up)
+                .await;
+            if let Err(Err(error)) = answer.send(copied) {
+                tracing::info!(error = chain(&error), "a copy was given up by its caller");
+            }
+        }
+    };
+    shim.task("copy", task);
+    let copied = answered
+        .await
+        .map_err(|_| ApiError::unavailable("the virtual machine has ended"))?;
     copied.map_err(|error| vmm_error(&error))?;
     Ok(axum::Json(json!({})))
 }

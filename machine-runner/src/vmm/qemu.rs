@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::json;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use self::argv::{Boot, OVERLAY_FILE, QMP_SOCKET, RAM_IN_SOCKET, SWAP_FILE, volume_file_node, volume_node};
 use super::qmp::{Qmp, QmpError, QmpEvent};
@@ -310,13 +311,25 @@ impl Vmm for Qemu {
         Ok(())
     }
 
-    async fn copy_disk(&self, serial: &str, target: &Path, copy_id: &str) -> Result<(), VmmError> {
+    async fn copy_disk(
+        &self,
+        serial: &str,
+        target: &Path,
+        copy_id: &str,
+        given_up: &CancellationToken,
+    ) -> Result<(), VmmError> {
         let source = volume_file_node(self.disk_index(serial)?);
         let mut copied = self.copied.lock().await;
         if copied.contains(copy_id) {
             return Ok(());
         }
-        jobs::backup(&self.qmp, &source, target).await?;
+        if given_up.is_cancelled() {
+            return Err(VmmError::Job {
+                what: "copy a disk",
+                reason: "nobody waits for it any more".to_owned(),
+            });
+        }
+        jobs::backup(&self.qmp, &source, target, given_up).await?;
         copied.insert(copy_id.to_owned());
         Ok(())
     }

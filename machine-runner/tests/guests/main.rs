@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod copies;
 mod image;
 mod node;
 mod refusals;

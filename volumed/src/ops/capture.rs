@@ -57,7 +57,7 @@ pub(super) async fn copy(
         copy_id,
         target_path,
     };
-    // The machine writes on until its copy is whole, into a file that the undo has unlinked.
+    // Given up with this call, the copy is broken off; until then it goes into a file that the undo has unlinked.
     let copying = async { Ok(runner.copy(volume.id.as_str(), &request).await) };
     match unless(cancelled, copying).await? {
         Ok(answer) if answer.detached_guest => {
