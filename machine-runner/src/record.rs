@@ -80,6 +80,9 @@ pub struct RunState {
     /// Whether the machine was stopped with its node and starts with it again.
     #[serde(default)]
     pub drained: bool,
+    /// Why the guest stands still, while the host has no room for what it writes.
+    #[serde(default)]
+    pub stalled: Option<String>,
     /// Each volume, as volumed described it last.
     pub volumes: BTreeMap<String, AttachedVolume>,
     /// The RAM image, while one waits.

@@ -8,6 +8,7 @@ pub mod facts;
 mod http;
 pub mod logs;
 mod run;
+mod stall;
 mod suspend;
 
 pub use run::{ShimError, run};

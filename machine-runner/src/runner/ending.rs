@@ -28,6 +28,7 @@ impl Actor {
         self.record.run.restart_at = None;
         self.record.run.then = None;
         self.record.run.drained = false;
+        self.record.run.stalled = None;
         self.resume_wanted = false;
         self.told = None;
         self.alive = true;
@@ -89,6 +90,7 @@ impl Actor {
         }
         self.pass_on_volume_facts(&status);
         self.told = Some(status.clone());
+        self.note_stall(&status).await;
         match status.phase {
             RunPhase::Booting => {}
             RunPhase::Running if self.record.state == State::Starting => self.started(&status).await,
@@ -107,6 +109,21 @@ impl Actor {
                 self.ended(exit).await;
             }
         }
+    }
+
+    /// Tells once, in the events and in the log, that the guest stands still, and that it goes on.
+    async fn note_stall(&mut self, status: &Status) {
+        if status.stalled == self.record.run.stalled {
+            return;
+        }
+        self.record.run.stalled.clone_from(&status.stalled);
+        let (kind, words) = match &status.stalled {
+            Some(reason) => ("disk_full", reason.clone()),
+            None => ("disk_full_over", telling::GOES_ON.to_owned()),
+        };
+        self.runner.say_in_log(&self.record.id, words.clone());
+        let event = self.event(kind, "flyd", Some(json!({"message": words})));
+        self.save_quietly(vec![event]).await;
     }
 
     async fn started(&mut self, status: &Status) {

@@ -8,6 +8,9 @@ use crate::shim::facts::{ExitCause, ExitReport};
 /// Said of a machine that is not started again because it failed too often.
 pub(super) const GAVE_UP: &str = "the machine failed too often within five minutes and was not started again; start it when its cause is gone";
 
+/// Said of a guest that stood still for want of room.
+pub(super) const GOES_ON: &str = "this host's disk has room again: the guest goes on";
+
 /// The facts of an exit as clients read them.
 pub(super) fn exit_event(report: &ExitReport, restarting: bool, restart_count: u32) -> Value {
     json!({

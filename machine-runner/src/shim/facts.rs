@@ -112,6 +112,9 @@ pub struct Status {
     pub saved: Option<SavedImage>,
     /// What the guest said about its volumes, by serial.
     pub volumes: BTreeMap<String, VolumeFacts>,
+    /// Why the guest stands still, while the host has no room for what it writes.
+    #[serde(default)]
+    pub stalled: Option<String>,
 }
 
 /// What the guest said about a volume.

@@ -113,12 +113,20 @@ impl Writer {
     /// # Errors
     /// When the file system refuses.
     pub fn append(&mut self, line: &LogLine) -> std::io::Result<()> {
-        let mut text = serde_json::to_vec(line).map_err(std::io::Error::other)?;
-        text.push(b'\n');
+        let text = text_of(line)?;
         if self.bytes > 0 && self.bytes + text.len() as u64 > FILE_BYTES_MAX {
             self.rotate()?;
         }
-        self.file.write_all(&text)?;
+        self.write(&text)
+    }
+
+    fn put(&mut self, line: &LogLine) -> std::io::Result<()> {
+        let text = text_of(line)?;
+        self.write(&text)
+    }
+
+    fn write(&mut self, text: &[u8]) -> std::io::Result<()> {
+        self.file.write_all(text)?;
         self.bytes += text.len() as u64;
         Ok(())
     }
@@ -138,6 +146,12 @@ impl Writer {
         self.bytes = 0;
         Ok(())
     }
+}
+
+fn text_of(line: &LogLine) -> std::io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(line).map_err(std::io::Error::other)?;
+    text.push(b'\n');
+    Ok(text)
 }
 
 /// Reads the log port of a guest into the files until QEMU has gone.
@@ -166,12 +180,12 @@ pub async fn drive(socket: PathBuf, dir: PathBuf) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Adds a line of the platform's to the log of a machine whose guest has gone.
+/// Adds a line of the platform's to the log of a machine. Puts no full file away: the guest's writer may be at it.
 ///
 /// # Errors
 /// When the file system refuses.
 pub fn say(dir: &Path, message: String) -> std::io::Result<()> {
-    Writer::open(dir)?.append(&LogLine {
+    Writer::open(dir)?.put(&LogLine {
         timestamp: daemon::wall_clock::now(),
         stream: "runner".to_owned(),
         message,

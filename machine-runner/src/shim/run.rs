@@ -14,7 +14,7 @@ use super::board::Board;
 use super::facts::{
     ExitCause, ExitReport, ProcessRef, RunPhase, RunSpec, SHIM_SOCKET, Status, StopRequest, VolumeFacts,
 };
-use super::{http, logs, suspend};
+use super::{http, logs, stall, suspend};
 use crate::vmm::Vmm as _;
 use crate::vmm::qemu::{Qemu, argv, last_words};
 
@@ -101,6 +101,7 @@ pub async fn run(dir: &Path, shutdown: CancellationToken) -> Result<(), ShimErro
         exit: None,
         saved: None,
         volumes: std::collections::BTreeMap::new(),
+        stalled: None,
     };
     let board = Board::new(first).map_err(io("write the status"))?;
     let (events, incoming) = mpsc::channel(64);
@@ -374,10 +375,27 @@ impl Shim {
                 signal: request.signal,
                 timeout_ms: request.timeout_ms,
             };
-            if let Err(error) = shim.agent.call(stop, limit).await {
-                tracing::warn!(%error, "the guest did not take the stop");
+            // A guest that stands still hears nothing.
+            if shim.stands_still().await {
+                shim.try_to_go_on().await;
             }
-            tokio::time::sleep(limit).await;
+            let asking = async {
+                if let Err(error) = shim.agent.call(stop, limit).await {
+                    tracing::warn!(%error, "the guest did not take the stop");
+                }
+                std::future::pending::<()>().await;
+            };
+            let waiting = async {
+                tokio::time::sleep(Duration::from_millis(request.timeout_ms)).await;
+                // One that did not go on unmounts nothing in the time that is for that.
+                if !shim.stands_still().await {
+                    tokio::time::sleep(POWER_OFF_GRACE).await;
+                }
+            };
+            tokio::select! {
+                () = asking => {}
+                () = waiting => {}
+            }
             shim.kill().await;
         });
     }
@@ -435,6 +453,10 @@ async fn follow_qemu(
     mut events: tokio::sync::broadcast::Receiver<crate::vmm::qmp::QmpEvent>,
 ) {
     use tokio::sync::broadcast::error::RecvError;
+    // A guest that was brought back repeats its write before anybody listens.
+    if shim.spec.resume.is_some() && shim.stands_still().await {
+        shim.stalled("a disk");
+    }
     loop {
         match events.recv().await {
             Ok(event) if event.event == "SHUTDOWN" => {
@@ -442,7 +464,10 @@ async fn follow_qemu(
                 shim.end().shutdown_reason = Some(reason);
             }
             Ok(event) if event.event == "BLOCK_IO_ERROR" => {
-                tracing::error!(data = %event.data, "a disk of the guest had an error");
+                match stall::no_room(&event, &shim.spec.vm.volumes) {
+                    Some(what) => shim.stalled(&what),
+                    None => tracing::error!(data = %event.data, "a disk of the guest had an error"),
+                }
             }
             Ok(_) | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,

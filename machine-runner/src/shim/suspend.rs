@@ -35,7 +35,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    fn enter(&self) -> Option<CancellationToken> {
+    pub(super) fn enter(&self) -> Option<CancellationToken> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.is_some() {
             return None;
@@ -45,7 +45,7 @@ impl Gate {
         Some(token)
     }
 
-    fn leave(&self) {
+    pub(super) fn leave(&self) {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 

@@ -57,11 +57,14 @@ impl Volumed {
 
     /// Makes a volume of `size_bytes`.
     pub(crate) fn create(&self, id: &str, size_bytes: u64) {
-        let path = self.dir.join(id);
-        std::fs::File::create_new(&path)
-            .unwrap()
-            .set_len(size_bytes)
-            .unwrap();
+        self.create_in(&self.dir, id, size_bytes);
+    }
+
+    /// Makes a volume whose file is in another directory.
+    pub(crate) fn create_in(&self, dir: &Path, id: &str, size_bytes: u64) {
+        let path = dir.join(id);
+        let file = std::fs::File::create_new(&path).unwrap();
+        file.set_len(size_bytes).unwrap();
         self.add(id, path, size_bytes, None);
     }
 
