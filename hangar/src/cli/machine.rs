@@ -51,7 +51,8 @@ pub struct Settings {
     /// Metadata, NAME=VALUE
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub metadata: Vec<String>,
-    /// Port of the host, port of the guest: 8080:80/tcp
+    /// Port of the service, port of the guest: 8080:80/tcp. This host reaches it at an address of the machine's own,
+    /// which `machine status` shows
     #[arg(short, long, value_name = "PORT:PORT[/PROTOCOL[:HANDLER...]]")]
     pub port: Vec<String>,
     /// Preset, like shared-cpu-1x

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::wait::{self, START_WITHIN};
-use super::{Context, Machine, config, items, text};
+use super::{Context, Machine, config, items, render, text};
 use crate::cli::machine::Run;
 use crate::failure::Failure;
 use crate::rest::{Rest, escaped};
@@ -93,7 +93,11 @@ async fn started(machine: &Machine, json: bool, context: &mut Context<'_>) -> Re
             context
                 .output
                 .line("Machine started, you can connect via the following private ip")?;
-            context.output.line(format!("  {}", text(&value, "private_ip")))
+            context.output.line(format!("  {}", text(&value, "private_ip")))?;
+            for address in render::services(&value) {
+                context.output.line(format!("  from this host: {address}"))?;
+            }
+            Ok(())
         }
         "started" => Ok(()),
         // It ran to its end before we looked: its exit code is in its events.

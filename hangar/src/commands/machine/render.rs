@@ -112,6 +112,9 @@ pub(super) fn vm(machine: &Value, app: &str) -> String {
             format!("{} at {}", text(mount, "volume"), text(mount, "path")),
         ));
     }
+    for address in services(machine) {
+        lines.push(line("Service", address));
+    }
     for check in machine["checks"].as_array().into_iter().flatten() {
         let text = format!(
             "{} {}: {}",
@@ -122,6 +125,22 @@ pub(super) fn vm(machine: &Value, app: &str) -> String {
         lines.push(line("Check", text));
     }
     lines.concat()
+}
+
+/// Where on this host the machine's services are reached while it runs: each machine has a loopback address of its own, so
+/// that any number of them can serve the same port.
+pub(super) fn services(machine: &Value) -> Vec<String> {
+    let forwards = machine["hangar"]["forwards"].as_array().into_iter().flatten();
+    let shown = forwards.map(|forward| {
+        format!(
+            "{}:{} to port {} ({})",
+            text(forward, "host_address"),
+            forward["host_port"].as_u64().unwrap_or(0),
+            forward["guest_port"].as_u64().unwrap_or(0),
+            text(forward, "protocol"),
+        )
+    });
+    shown.collect()
 }
 
 /// The table of events, newest first.

@@ -51,6 +51,16 @@ fn an_exit_says_how_it_ended() {
 }
 
 #[test]
+fn services_are_shown_where_this_host_reaches_them() {
+    assert_eq!(services(&machine()), Vec::<String>::new());
+    let mut serving = machine();
+    let forward =
+        json!({"protocol": "tcp", "guest_port": 80, "host_address": "127.130.1.2", "host_port": 20_080});
+    serving["hangar"] = json!({"forwards": [forward]});
+    assert_eq!(services(&serving), ["127.130.1.2:20080 to port 80 (tcp)"]);
+}
+
+#[test]
 fn an_exit_that_the_workload_did_not_make_says_why() {
     let mut machine = machine();
     assert_eq!(why_not_running(&machine), None);
