@@ -11,15 +11,14 @@ const PLACE: u64 = 9 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_in_the_embedded_store_is_named_by_verify_and_by_restore() {
-    let mut volumed = Volumed::new().await.unwrap();
-    let _running = volumed.start().await.unwrap();
-    let client = volumed.client();
-    let snapshot = snapshot_of_a_written_volume(&volumed, &client).await.unwrap();
-    assert_eq!(verify(&client, &snapshot).await.unwrap(), json!([]));
     for part in ["/b/", "/m/"] {
+        let mut volumed = Volumed::new().await.unwrap();
+        let _running = volumed.start().await.unwrap();
+        let client = volumed.client();
+        let snapshot = snapshot_of_a_written_volume(&volumed, &client).await.unwrap();
+        assert_eq!(verify(&client, &snapshot).await.unwrap(), json!([]));
         let object = volumed.flip_a_bit(part).await.unwrap();
         let named = format!("object {object}: the store's own checksum does not match");
-        assert_eq!(verify(&client, &snapshot).await.unwrap(), json!([named]));
         let body =
             json!({"app": "shop", "name": "back", "snapshot_id": snapshot, "require_unique_zone": false});
         let back: Value = client.post("/v1/volumes", &body).await.unwrap();
@@ -27,6 +26,13 @@ async fn a_flipped_bit_in_the_embedded_store_is_named_by_verify_and_by_restore()
         let path = format!("/v1/volumes/{}", back["id"].as_str().unwrap());
         let why = client.get::<Value>(&path).await.unwrap_err().to_string();
         assert!(why.contains("was not created") && why.contains(&named), "{why}");
+        // Once it is known, a restore is not begun any more.
+        assert_eq!(verify(&client, &snapshot).await.unwrap(), json!([named]));
+        let refused = client.post::<Value>("/v1/volumes", &body).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("cannot be restored") && refused.to_string().contains(&named),
+            "{refused}"
+        );
     }
 }
 
