@@ -172,7 +172,12 @@ fn check_guarantees(files: &[File], breaches: &mut Vec<String>) {
         tests.extend(text.lines().filter_map(function_name).map(str::to_owned));
     }
     let page = String::from_utf8_lossy(&page.bytes);
+    let mut ids = BTreeSet::new();
     for (index, line) in page.lines().enumerate().filter(|(_, line)| is_promise(line)) {
+        let id = line.split('|').nth(1).unwrap_or_default().trim();
+        if !ids.insert(id.to_owned()) {
+            breaches.push(format!("{PAGE}:{}: {id} is promised twice", index + 1));
+        }
         let Some(proof) = line.rsplit('|').nth(1) else {
             continue;
         };

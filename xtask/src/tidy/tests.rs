@@ -33,6 +33,13 @@ fn a_promise_whose_test_does_not_exist_is_found() {
 }
 
 #[test]
+fn a_promise_that_stands_twice_is_found() {
+    let twice = PAGE.1.repeat(2);
+    let found = breaches(&[(PAGE.0, &twice), ("a/src/x/tests.rs", "fn a_proof() {}\n")]);
+    assert_eq!(found, ["docs/guarantees.md:2: V-1 is promised twice"]);
+}
+
+#[test]
 fn a_promise_without_a_test_is_found() {
     let found = breaches(&[(
         "docs/guarantees.md",
