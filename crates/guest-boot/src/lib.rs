@@ -1,7 +1,7 @@
 //! What it takes to boot a guest by hand: the initramfs, the host's programs with their libraries, the kernel's
 //! place, and the clock rate that the kernel cannot find out for itself.
 //!
-//! For the build (`xtask`), for tests, and for what machine-runner shares with them.
+//! For the build (`xtask`) and for tests; machine-runner boots from what the build made.
 
 mod archive;
 mod assets;
@@ -13,7 +13,3 @@ pub use archive::{Archive, ArchiveError};
 pub use assets::assets_dir;
 pub use closure::{ClosureError, HostFile, closure, find, libraries};
 pub use tsc::tsc_khz;
-
-/// What the kernel of an emulated guest need not do (`initcall_blacklist`): it checks the certificates that it was
-/// built with, which takes an emulated processor a third of the boot. Debian's kernel takes modules without them too.
-pub const EMULATED_SKIPS: &str = "load_system_certificate_list,load_revocation_certificate_list";

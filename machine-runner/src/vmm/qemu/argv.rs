@@ -157,9 +157,6 @@ fn kernel(line: &mut Line, spec: &VmSpec) {
         "quiet".to_owned(),
         "panic=-1".to_owned(),
     ];
-    if spec.accel == Accel::Tcg {
-        words.push(format!("initcall_blacklist={}", guest_boot::EMULATED_SKIPS));
-    }
     // Without it a guest of the small board waits for ever for ticks that never come.
     if let (Accel::Tcg, Some(khz)) = (spec.accel, spec.tsc_khz) {
         words.push(format!("tsc_early_khz={khz}"));

@@ -78,7 +78,7 @@ unix:qmp.sock,server=on,wait=off
 -initrd
 /a/initramfs.cpio
 -append
-console=ttyS0 quiet panic=-1 initcall_blacklist=load_system_certificate_list,load_revocation_certificate_list tsc_early_khz=2500000 debug
+console=ttyS0 quiet panic=-1 tsc_early_khz=2500000 debug
 -chardev
 file,id=console,path=console.log
 -serial
