@@ -182,6 +182,29 @@ async fn an_empty_list_says_what_another_cluster_key_would_show() {
 }
 
 #[tokio::test]
+async fn an_exported_key_never_replaces_a_file() {
+    let script = Script::start([("POST /hangar/v1/key/export", 200, json!({"text": "ours"}))]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cluster.key");
+    let words = ["key", "export", "-o", path.to_str().unwrap()];
+    let first = script.run(&words).await;
+    assert_eq!(first.code, 0, "{first:?}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "ours\n");
+
+    std::fs::write(&path, "the only copy of another").unwrap();
+    let second = script.run(&words).await;
+    assert_eq!(second.code, 1, "{second:?}");
+    assert!(
+        second.words.contains("cluster.key") && second.words.contains("name another file"),
+        "{second:?}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(&path).unwrap(),
+        "the only copy of another"
+    );
+}
+
+#[tokio::test]
 async fn what_was_given_wrongly_is_named_and_not_asked_of_the_node() {
     let script = Script::start([(
         "GET /v1/apps",
