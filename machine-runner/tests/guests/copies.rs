@@ -28,8 +28,9 @@ fn copy_call(machine_id: &str, name: &str, target: &Path) -> Value {
 async fn begun(target: &Path) {
     let limit = Duration::from_secs(60);
     let written = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(1));
         while std::fs::metadata(target).unwrap().blocks() == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            ticks.tick().await;
         }
     };
     tokio::time::timeout(limit, written).await.unwrap();

@@ -12,8 +12,8 @@ pub const SECTOR_BYTES: u64 = 512;
 
 const SECTOR_LEN: usize = 512;
 const BLOCK_LEN: usize = 16;
-/// Sectors whose blocks go through the processor's cipher together: it works on many at once, and one by one takes
-/// it ten times as long.
+/// Sectors whose blocks go through the processor's cipher together: it works on many at once. One by
+/// one, they were about half of a backup's processor time.
 const SECTORS_AT_ONCE: usize = 8;
 
 /// Encrypts and decrypts the payload of one LUKS file.

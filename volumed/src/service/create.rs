@@ -503,7 +503,8 @@ fn fingerprint(request: &CreateRequest) -> String {
 fn whole(snapshot: Snapshot) -> Result<Source, Refusal> {
     match &snapshot.damage {
         Some(damage) => Err(Refusal::invalid(format!(
-            "snapshot {} cannot be restored, it is damaged: {damage}; restore another one",
+            "snapshot {} cannot be restored, it is damaged: {damage}; restore another one, or verify it again if that was \
+             mended",
             snapshot.id
         ))),
         None => Ok(Source::Snapshot(Box::new(snapshot))),

@@ -95,7 +95,9 @@ async fn conclude(qmp: &Qmp, given_up: &CancellationToken) -> Result<Option<Stri
         };
         if job["status"] == "concluded" {
             qmp.execute("job-dismiss", json!({"id": JOB})).await?;
-            return Ok(job["error"].as_str().map(str::to_owned));
+            let error = job["error"].as_str().map(str::to_owned);
+            // One that was told to stop is no copy, whatever it says of itself.
+            return Ok(error.or_else(|| cancelled.then(|| "it was given up".to_owned())));
         }
         if given_up.is_cancelled() && !cancelled {
             cancelled = true;
