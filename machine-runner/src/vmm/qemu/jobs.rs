@@ -110,3 +110,6 @@ async fn conclude(qmp: &Qmp, given_up: &CancellationToken) -> Result<Option<Stri
         tokio::time::sleep(POLL).await;
     }
 }
+
+#[cfg(test)]
+mod tests;
