@@ -20,6 +20,8 @@ mod metadata_cut;
 mod newer;
 #[path = "host/node.rs"]
 mod node;
+#[path = "host/node_cut.rs"]
+mod node_cut;
 #[path = "host/operations.rs"]
 mod operations;
 #[path = "host/pool.rs"]
@@ -75,6 +77,11 @@ fn main() -> ExitCode {
         ]);
     }
     cases.extend(harness::CASES);
-    cases.extend([writer_cut::CASE, writer_cut::LIAR, metadata_cut::CASE]);
+    cases.extend([
+        writer_cut::CASE,
+        writer_cut::LIAR,
+        metadata_cut::CASE,
+        node_cut::CASE,
+    ]);
     host_tests::main(cases, Path::new(env!("CARGO_TARGET_TMPDIR")))
 }

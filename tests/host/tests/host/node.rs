@@ -56,7 +56,7 @@ impl<'a> Node<'a> {
         let dir = guest.scratch().join(dir);
         fs::create_dir_all(&dir).unwrap();
         guest.must("ifconfig lo up; for p in mount umount; do ln -sf /busybox/$p /sbin/$p; done");
-        let config = EndpointConfig::new(guest.scratch().join("s3"), BUCKET);
+        let config = EndpointConfig::new(dir.join("s3"), BUCKET);
         let endpoint = Endpoint::open(config, Arc::new(RealDisk)).unwrap();
         let root = endpoint.credentials().root().unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
