@@ -43,7 +43,8 @@ async fn a_copy_whose_caller_died_does_not_stand_in_the_way_of_the_next() {
     let config = json!({"init": {"exec": ["/bin/sleep", "9999"]}, "mounts": [{"volume": "vol_copy", "path": "/data"}]});
     let id = {
         let machine = node.run("web", config).await;
-        machine.sh("yes | head -c 256M > /data/large; sync").await;
+        let large = "yes | head -c 1m > /tmp/m; for i in $(seq 128); do cat /tmp/m; done > /data/large; sync";
+        machine.sh(large).await;
         machine.id.clone()
     };
     let client = Client::new(node.dir.path().join("api.sock")).with_timeout(Duration::from_secs(60));

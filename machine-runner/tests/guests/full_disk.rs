@@ -12,7 +12,7 @@ use crate::node::{Machine, Node};
 const MIB: u64 = 1 << 20;
 /// Writes a file every fifth of a second.
 const WRITER: &str =
-    "n=0; while true; do n=$((n+1)); yes | head -c 1M > /data/$n; sync; echo $n > /n; sleep 0.2; done";
+    "n=0; while true; do n=$((n+1)); yes | head -c 1m > /data/$n; sync; echo $n > /n; sleep 0.2; done";
 
 /// A small file system in memory.
 struct Small(PathBuf);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-const APPLETS: [&str; 30] = [
+const APPLETS: [&str; 32] = [
     "sh",
     "ls",
     "cat",
@@ -36,6 +36,8 @@ const APPLETS: [&str; 30] = [
     "id",
     "hostname",
     "date",
+    "yes",
+    "fstrim",
 ];
 
 fn busybox() -> PathBuf {

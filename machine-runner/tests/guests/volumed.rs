@@ -68,6 +68,11 @@ impl Volumed {
         self.add(id, path, size_bytes, None);
     }
 
+    /// Takes a block device for a volume.
+    pub(crate) fn create_on(&self, device: &Path, id: &str, size_bytes: u64) {
+        self.add(id, device.to_owned(), size_bytes, None);
+    }
+
     /// Makes a volume that is to have no file system.
     pub(crate) fn create_raw(&self, id: &str, size_bytes: u64) {
         self.create(id, size_bytes);
@@ -139,16 +144,15 @@ impl Volumed {
         self.volumes.lock().unwrap()[id].clone()
     }
 
-    /// Grows the file, as an extend does before it tells the runner.
+    /// Grows the volume, and its file if it is one, as an extend does before it tells the runner.
     pub(crate) fn extend(&self, id: &str, size_bytes: u64) {
         let mut volumes = self.volumes.lock().unwrap();
         let volume = volumes.get_mut(id).unwrap();
-        std::fs::File::options()
-            .write(true)
-            .open(&volume.path)
-            .unwrap()
-            .set_len(size_bytes + volume.luks.as_ref().map_or(0, |(_, header_bytes)| *header_bytes))
-            .unwrap();
+        let file = std::fs::File::options().write(true).open(&volume.path).unwrap();
+        if file.metadata().unwrap().is_file() {
+            let header_bytes = volume.luks.as_ref().map_or(0, |(_, bytes)| *bytes);
+            file.set_len(size_bytes + header_bytes).unwrap();
+        }
         volume.size_bytes = size_bytes;
     }
 

@@ -19,7 +19,7 @@ pub(crate) const CASE: Case = Case {
     body: Body::PowerCut(PowerCut {
         workload: use_volumes,
         check: lvm_catalog_and_file_systems_agree_after_a_power_cut,
-        requests: 8000,
+        requests: 3000,
         short_seeds: 1,
         long_seeds: 50,
     }),
