@@ -11,6 +11,7 @@ mod disks;
 mod guests;
 mod kernel;
 mod passthrough;
+mod pools;
 pub(crate) mod store;
 mod sys;
 
@@ -113,9 +114,13 @@ async fn examine(layout: &Layout, programs: &Programs, assets: &std::path::Path)
         disks::bucket_place(layout, has_own_store),
     ];
     findings.push(store::probe(layout, node.as_ref().ok()).await);
-    findings.push(store::snapshot_room(
-        store::volumed_pools(layout).await.as_deref(),
-    ));
+    let listed = pools::listed(layout).await;
+    let listed = listed.as_deref();
+    findings.extend([
+        pools::states(listed),
+        pools::unknown_slices(listed),
+        pools::snapshot_room(listed),
+    ]);
     findings.push(store::key(health.as_ref()));
     findings.push(store::zones(node.as_ref().ok()));
     if let Err(error @ daemon::config_file::ConfigError::Parse { .. }) = &node {

@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::{Finding, Verdict};
 use crate::node::{Layout, NodeConfig};
-use crate::size;
 use crate::table::counted;
 use crate::up::s3;
 
@@ -97,44 +96,6 @@ fn embedded(layout: &Layout) -> Option<S3Config> {
     }
     let config: toml::Table = daemon::config_file::load(layout.config("volumed")).ok()?;
     config.get("object_store")?.clone().try_into().ok()
-}
-
-/// What volumed says of its pools, when it runs.
-pub(super) async fn volumed_pools(layout: &Layout) -> Option<Vec<Value>> {
-    let client = Client::new(layout.socket("volumed")).with_timeout(Duration::from_secs(5));
-    client.get("/v1/pools").await.ok()
-}
-
-/// Whether the next snapshot of the largest volume has the room that it takes where captures are copies.
-pub(super) fn snapshot_room(pools: Option<&[Value]>) -> Finding {
-    const NAME: &str = "snapshot room";
-    let Some(pools) = pools else {
-        return Finding::bad(NAME, Verdict::Note, ("not known while the node is down", "", ""));
-    };
-    let mut copying = pools.iter().filter(|pool| pool["reflink"] == false).peekable();
-    if copying.peek().is_none() {
-        return Finding::ok(NAME, "none needed: captures share their volume's blocks");
-    }
-    let bytes = |pool: &Value, field: &str| pool[field].as_u64().unwrap_or(0);
-    let (mut short, mut enough) = (Vec::new(), Vec::new());
-    for pool in copying {
-        let name = pool["name"].as_str().unwrap_or_default();
-        let free = bytes(pool, "promisable_bytes").saturating_sub(bytes(pool, "promised_bytes"));
-        let largest = bytes(pool, "largest_volume_bytes");
-        let found = format!(
-            "pool {name} can promise {} more, its largest volume has {}",
-            size::bytes(free),
-            size::bytes(largest)
-        );
-        if free < largest { &mut short } else { &mut enough }.push(found);
-    }
-    if short.is_empty() {
-        return Finding::ok(NAME, enough.join("; "));
-    }
-    let follows = "without reflink a snapshot is a copy first: those of the largest volumes are refused, scheduled ones too";
-    let remedy = "add space, purge deleted volumes (`hangar volumes destroy --purge`), or raise the pool's overcommit_ratio \
-                  in node.toml";
-    Finding::bad(NAME, Verdict::Warning, (short.join("; "), follows, remedy))
 }
 
 pub(super) fn key(health: Option<&Value>) -> Finding {

@@ -31,22 +31,6 @@ async fn a_store_that_is_not_there_is_said_to_be_so() {
 }
 
 #[test]
-fn a_pool_without_reflink_that_cannot_promise_a_copy_of_its_largest_volume_is_warned_about() {
-    let pool = |reflink: bool, promisable_gb: u64| {
-        json!({"name": "default", "reflink": reflink, "promisable_bytes": promisable_gb << 30,
-            "promised_bytes": 8_u64 << 30, "largest_volume_bytes": 3_u64 << 30})
-    };
-    let short = snapshot_room(Some(&[pool(false, 10)]));
-    assert_eq!(short.verdict, Verdict::Warning);
-    assert!(short.found.contains("pool default"), "{short:?}");
-    assert!(short.follows.contains("scheduled ones too"), "{short:?}");
-    assert!(short.remedy.contains("--purge"), "{short:?}");
-    assert_eq!(snapshot_room(Some(&[pool(false, 11)])).verdict, Verdict::Ok);
-    assert_eq!(snapshot_room(Some(&[pool(true, 8)])).verdict, Verdict::Ok);
-    assert_eq!(snapshot_room(None).verdict, Verdict::Note);
-}
-
-#[test]
 fn a_bucket_of_another_cluster_key_is_named_with_what_to_do() {
     let health = json!({"key_exported": true, "other_keys": {"ck-1": 2, "ck-2": 1}});
     let finding = key(Some(&health));

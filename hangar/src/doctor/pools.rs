@@ -1,0 +1,114 @@
+//! volumed's pools: as it sees them, while it runs.
+
+use std::time::Duration;
+
+use daemon::unix_http::Client;
+use serde_json::Value;
+
+use super::{Finding, Verdict};
+use crate::node::Layout;
+use crate::size;
+use crate::table::counted;
+
+const UNKNOWN: &str = "not known while the node is down";
+
+/// What volumed says of its pools, when it runs.
+pub(super) async fn listed(layout: &Layout) -> Option<Vec<Value>> {
+    let client = Client::new(layout.socket("volumed")).with_timeout(Duration::from_secs(5));
+    client.get("/v1/pools").await.ok()
+}
+
+/// Whether the next snapshot of the largest volume has the room that it takes where captures are copies.
+pub(super) fn snapshot_room(pools: Option<&[Value]>) -> Finding {
+    const NAME: &str = "snapshot room";
+    let Some(pools) = pools else {
+        return Finding::bad(NAME, Verdict::Note, (UNKNOWN, "", ""));
+    };
+    let mut copying = pools.iter().filter(|pool| pool["reflink"] == false).peekable();
+    if copying.peek().is_none() {
+        return Finding::ok(NAME, "none needed: captures share their volume's blocks");
+    }
+    let bytes = |pool: &Value, field: &str| pool[field].as_u64().unwrap_or(0);
+    let (mut short, mut enough) = (Vec::new(), Vec::new());
+    for pool in copying {
+        let name = pool["name"].as_str().unwrap_or_default();
+        let free = bytes(pool, "promisable_bytes").saturating_sub(bytes(pool, "promised_bytes"));
+        let largest = bytes(pool, "largest_volume_bytes");
+        let found = format!(
+            "pool {name} can promise {} more, its largest volume has {}",
+            size::bytes(free),
+            size::bytes(largest)
+        );
+        if free < largest { &mut short } else { &mut enough }.push(found);
+    }
+    if short.is_empty() {
+        return Finding::ok(NAME, enough.join("; "));
+    }
+    let follows = "without reflink a snapshot is a copy first: those of the largest volumes are refused, scheduled ones too";
+    let remedy = "add space, purge deleted volumes (`hangar volumes destroy --purge`), or raise the pool's overcommit_ratio \
+                  in node.toml";
+    Finding::bad(NAME, Verdict::Warning, (short.join("; "), follows, remedy))
+}
+
+/// Whether the pools take new work and can be used at all.
+pub(super) fn states(pools: Option<&[Value]>) -> Finding {
+    const NAME: &str = "pools";
+    let Some(pools) = pools else {
+        return Finding::bad(NAME, Verdict::Note, (UNKNOWN, "", ""));
+    };
+    let word = |pool: &Value, field: &str| pool[field].as_str().unwrap_or_default().to_owned();
+    let ill: Vec<String> = pools
+        .iter()
+        .filter(|pool| pool["state"] != "ok")
+        .map(|pool| {
+            format!(
+                "{} is {}: {}",
+                word(pool, "name"),
+                word(pool, "state"),
+                word(pool, "reason")
+            )
+        })
+        .collect();
+    if ill.is_empty() {
+        let names: Vec<String> = pools.iter().map(|pool| word(pool, "name")).collect();
+        return Finding::ok(NAME, format!("{} in order", names.join(", ")));
+    }
+    let follows = "new volumes, extends and snapshots are or will be refused there; what exists goes on as far as it can";
+    let remedy = "docs/operating/lvm-pools.md has a section for each state";
+    Finding::bad(NAME, Verdict::Warning, (ill.join("; "), follows, remedy))
+}
+
+/// Slices of ours that no volume and no snapshot knows.
+pub(super) fn unknown_slices(pools: Option<&[Value]>) -> Finding {
+    const NAME: &str = "slices";
+    let Some(pools) = pools else {
+        return Finding::bad(NAME, Verdict::Note, (UNKNOWN, "", ""));
+    };
+    let unknown: Vec<String> = pools
+        .iter()
+        .flat_map(|pool| {
+            let slices = pool["unknown_slices"].as_array().into_iter().flatten();
+            slices.map(move |slice| {
+                let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                format!(
+                    "{}/{}: {}",
+                    word(&pool["name"]),
+                    word(&slice["slice"]),
+                    word(&slice["reason"])
+                )
+            })
+        })
+        .collect();
+    if unknown.is_empty() {
+        return Finding::ok(NAME, "each belongs to a volume or a snapshot");
+    }
+    let count = counted(unknown.len() as u64, "slice");
+    let found = format!("{count} of no known volume or snapshot: {}", unknown.join("; "));
+    let follows = "they take room, and nothing removes them";
+    let remedy = "import the cluster key that their volumes were made with (`hangar key import`), or `lvremove` what you do not \
+                  miss";
+    Finding::bad(NAME, Verdict::Warning, (found, follows, remedy))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn a_pool_without_reflink_that_cannot_promise_a_copy_of_its_largest_volume_is_warned_about() {
+    let pool = |reflink: bool, promisable_gb: u64| {
+        json!({"name": "default", "reflink": reflink, "promisable_bytes": promisable_gb << 30,
+            "promised_bytes": 8_u64 << 30, "largest_volume_bytes": 3_u64 << 30})
+    };
+    let short = snapshot_room(Some(&[pool(false, 10)]));
+    assert_eq!(short.verdict, Verdict::Warning);
+    assert!(short.found.contains("pool default"), "{short:?}");
+    assert!(short.follows.contains("scheduled ones too"), "{short:?}");
+    assert!(short.remedy.contains("--purge"), "{short:?}");
+    assert_eq!(snapshot_room(Some(&[pool(false, 11)])).verdict, Verdict::Ok);
+    assert_eq!(snapshot_room(Some(&[pool(true, 8)])).verdict, Verdict::Ok);
+    assert_eq!(snapshot_room(None).verdict, Verdict::Note);
+}
+
+#[test]
+fn a_pool_that_refuses_work_is_named_with_its_reason() {
+    let pool = |state: &str| json!({"name": "fast", "state": state, "reason": "its data is 91 % full", "unknown_slices": []});
+    assert_eq!(states(Some(&[pool("ok")])).verdict, Verdict::Ok);
+    let full = states(Some(&[pool("ok"), pool("full")]));
+    assert_eq!(full.verdict, Verdict::Warning);
+    assert!(
+        full.found.contains("fast is full: its data is 91 % full"),
+        "{full:?}"
+    );
+    assert_eq!(states(None).verdict, Verdict::Note);
+}
+
+#[test]
+fn slices_that_nobody_knows_are_listed_with_why() {
+    let pool = |slices: Value| json!({"name": "fast", "state": "ok", "unknown_slices": slices});
+    assert_eq!(unknown_slices(Some(&[pool(json!([]))])).verdict, Verdict::Ok);
+    let slice = json!({"slice": "v-vol_1", "reason": "no snapshot says whose it is"});
+    let found = unknown_slices(Some(&[pool(json!([])), pool(json!([slice]))]));
+    assert_eq!(found.verdict, Verdict::Warning);
+    assert!(
+        found.found.contains("1 slice of no known") && found.found.contains("fast/v-vol_1: no snapshot says"),
+        "{found:?}"
+    );
+    assert_eq!(unknown_slices(None).verdict, Verdict::Note);
+}
