@@ -182,6 +182,7 @@ async fn an_empty_list_says_what_another_cluster_key_would_show() {
 }
 
 #[tokio::test]
+#[allow(clippy::disallowed_methods)] // a test's input is not durable
 async fn an_exported_key_never_replaces_a_file() {
     let script = Script::start([("POST /hangar/v1/key/export", 200, json!({"text": "ours"}))]).await;
     let dir = tempfile::tempdir().unwrap();
