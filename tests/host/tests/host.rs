@@ -16,6 +16,8 @@ mod luks;
 mod lvm;
 #[path = "host/metadata_cut.rs"]
 mod metadata_cut;
+#[path = "host/missing_disk.rs"]
+mod missing_disk;
 #[path = "host/newer.rs"]
 mod newer;
 #[path = "host/node.rs"]
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         lvm::a_volume_group_inside_a_volume_is_not_ours,
         lvm::reports_are_json_with_sizes_in_bytes,
         lvm::what_is_there_already_is_an_error_five,
+        missing_disk::a_missing_disk_is_told_and_what_lies_on_others_goes_on,
         newer::a_pool_that_knows_more_than_its_catalog_is_put_right_by_tags_and_not_touched,
         operations::every_operation_on_thin_volumes_converges_after_a_kill,
         operations::every_operation_on_linear_volumes_converges_after_a_kill,

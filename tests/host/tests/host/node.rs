@@ -34,6 +34,15 @@ pub(crate) fn serve(config: &Path) -> ExitCode {
     })
 }
 
+/// Serves the bucket beside the test, which waits for commands in between.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
 /// A data directory, a bucket, and the volumed on them.
 pub(crate) struct Node<'a> {
     guest: &'a Guest,
@@ -324,13 +333,8 @@ const CELLS: [(&str, bool, &str); 6] = [
 /// Volumes of each kind on the host, extended under load.
 pub(crate) fn a_volume_on_the_host_grows_under_load_by_one_request(guest: &Guest) {
     prepare(guest);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
     let sizes: &[u64] = if guest.is_long() { &[2, 3, 4, 5, 6] } else { &[2] };
-    runtime.block_on(async {
+    runtime().block_on(async {
         let node = Node::start(guest, "node", &pools(guest)).await;
         let (mut all, mut text) = (Vec::new(), String::new());
         let few = if guest.is_long() { CELLS.len() } else { 3 };
@@ -369,12 +373,7 @@ pub(crate) fn a_volume_on_the_host_grows_under_load_by_one_request(guest: &Guest
 /// Killed while volumes are in use, then booted without them; snapshots are what the volume was.
 pub(crate) fn volumes_on_the_host_outlive_volumed_and_come_back_after_a_boot(guest: &Guest) {
     prepare(guest);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         let mut node = Node::start(guest, "node", &pools(guest)).await;
         let pools = [("thin", true), ("linear", true)];
         for (pool, encrypted) in pools.into_iter().take(if guest.is_long() { 2 } else { 1 }) {

@@ -8,7 +8,7 @@ use host_tests::{Body, Case, End, Guest, PowerCut};
 use rand::RngExt as _;
 use serde_json::{Value, json};
 
-use crate::node::{Node, pools};
+use crate::node::{Node, pools, runtime};
 use crate::pool::prepare;
 use crate::report;
 
@@ -33,14 +33,6 @@ fn mount_host(guest: &Guest) {
 
 fn mounted(guest: &Guest) -> PathBuf {
     guest.scratch().join("mounted")
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap()
 }
 
 /// Makes a file that is there for good, and says so.
