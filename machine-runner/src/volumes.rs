@@ -45,10 +45,13 @@ pub struct VolumeView {
 /// Where a volume's bytes are.
 #[derive(Clone, Deserialize)]
 pub struct Device {
-    /// File or block device.
+    /// File or block device; the socket of an NBD server when the format is `nbd`.
     pub path: PathBuf,
-    /// `raw` or `luks`.
+    /// `raw`, `luks` or `nbd`.
     pub format: String,
+    /// Name of the volume at the NBD server.
+    #[serde(default)]
+    pub export: Option<String>,
     /// Passphrase of a LUKS volume.
     #[serde(default)]
     pub passphrase: Option<String>,

@@ -302,6 +302,7 @@ impl Runner {
         let disk = |(volume, attachment): &(String, Attachment)| VolumeDisk {
             serial: serial_of(volume).to_owned(),
             path: attachment.device.path.clone(),
+            export: attachment.device.export.clone(),
             passphrase: attachment.device.passphrase.clone(),
             direct: takes_direct(&attachment.device.path),
             block_device: is_block_device(&attachment.device.path),

@@ -15,12 +15,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::argv::{Boot, OVERLAY_FILE, QMP_SOCKET, RAM_IN_SOCKET, SWAP_FILE, volume_file_node, volume_node};
+use self::nbd::Disk;
 use super::qmp::{Qmp, QmpError, QmpEvent};
 use super::spec::VmSpec;
 use super::{Capabilities, SavedImage, VmStatus, Vmm, VmmError};
 
 pub mod argv;
 mod jobs;
+mod nbd;
 mod ram;
 
 /// What QEMU writes to its standard error, in the machine's directory.
@@ -52,7 +54,7 @@ impl std::fmt::Display for ProcessExit {
 #[derive(Debug)]
 pub struct Qemu {
     qmp: Qmp,
-    serials: Vec<String>,
+    disks: Vec<Disk>,
     pid: u32,
     exit: watch::Receiver<Option<ProcessExit>>,
     copied: tokio::sync::Mutex<BTreeSet<String>>,
@@ -128,10 +130,10 @@ impl Qemu {
         daemon::spawn("qemu_reaper", reaper);
         let qmp = connect(&exit).await?;
         drop(keys);
-        let serials = spec.volumes.iter().map(|volume| volume.serial.clone()).collect();
+        let disks = spec.volumes.iter().map(Disk::of).collect();
         Ok(Self {
             qmp,
-            serials,
+            disks,
             pid,
             exit,
             copied: tokio::sync::Mutex::new(BTreeSet::new()),
@@ -170,7 +172,7 @@ impl Qemu {
     }
 
     fn disk_index(&self, serial: &str) -> Result<usize, VmmError> {
-        let index = self.serials.iter().position(|known| known == serial);
+        let index = self.disks.iter().position(|disk| disk.serial == serial);
         index.ok_or_else(|| VmmError::UnknownDisk {
             serial: serial.to_owned(),
         })
@@ -295,7 +297,8 @@ impl Vmm for Qemu {
     }
 
     async fn resize_disk(&self, serial: &str, size_bytes: u64) -> Result<(), VmmError> {
-        let node = volume_node(self.disk_index(serial)?);
+        let index = self.disk_index(serial)?;
+        let node = volume_node(index);
         let now_bytes = self.node_bytes(&node).await?;
         // QEMU would shrink a mounted disk without a word.
         if size_bytes < now_bytes {
@@ -304,6 +307,9 @@ impl Vmm for Qemu {
                 now_bytes,
                 wanted_bytes: size_bytes,
             });
+        }
+        if let Some(export) = &self.disks[index].export {
+            self.reconnect(index, export, size_bytes).await?;
         }
         self.qmp
             .execute("block_resize", json!({"node-name": node, "size": size_bytes}))

@@ -85,8 +85,11 @@ pub struct VmSpec {
 pub struct VolumeDisk {
     /// Serial that the guest finds it by.
     pub serial: String,
-    /// File or block device.
+    /// File or block device; the socket of an NBD server when there is an [`export`](Self::export).
     pub path: PathBuf,
+    /// Name of the volume at that server.
+    #[serde(default)]
+    pub export: Option<String>,
     /// Passphrase of a LUKS volume; `None` for a raw one.
     pub passphrase: Option<String>,
     /// Whether the file system takes `O_DIRECT`.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-const APPLETS: [&str; 32] = [
+const APPLETS: [&str; 33] = [
     "sh",
     "ls",
     "cat",
@@ -38,6 +38,7 @@ const APPLETS: [&str; 32] = [
     "date",
     "yes",
     "fstrim",
+    "dmesg",
 ];
 
 fn busybox() -> PathBuf {

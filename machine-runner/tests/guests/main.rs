@@ -10,6 +10,7 @@ mod block_device;
 mod copies;
 mod full_disk;
 mod image;
+mod nbd_volume;
 mod node;
 mod refusals;
 mod stories;

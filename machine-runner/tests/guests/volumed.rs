@@ -22,6 +22,8 @@ pub(crate) struct Volume {
     pub(crate) fstype: &'static str,
     /// Passphrase of a LUKS volume, and the bytes of its file beyond its size.
     pub(crate) luks: Option<(String, u64)>,
+    /// Whether `path` is the socket of an NBD server.
+    pub(crate) is_export: bool,
     pub(crate) reports: Vec<Value>,
 }
 
@@ -71,6 +73,12 @@ impl Volumed {
     /// Takes a block device for a volume.
     pub(crate) fn create_on(&self, device: &Path, id: &str, size_bytes: u64) {
         self.add(id, device.to_owned(), size_bytes, None);
+    }
+
+    /// Takes an export of an NBD server, which has the volume's id for a name.
+    pub(crate) fn create_at(&self, socket: &Path, id: &str, size_bytes: u64) {
+        self.create_on(socket, id, size_bytes);
+        self.volumes.lock().unwrap().get_mut(id).unwrap().is_export = true;
     }
 
     /// Makes a volume that is to have no file system.
@@ -135,6 +143,7 @@ impl Volumed {
             formatted: false,
             fstype: "ext4",
             luks,
+            is_export: false,
             reports,
         };
         self.volumes.lock().unwrap().insert(id.to_owned(), volume);
@@ -148,9 +157,9 @@ impl Volumed {
     pub(crate) fn extend(&self, id: &str, size_bytes: u64) {
         let mut volumes = self.volumes.lock().unwrap();
         let volume = volumes.get_mut(id).unwrap();
-        let file = std::fs::File::options().write(true).open(&volume.path).unwrap();
-        if file.metadata().unwrap().is_file() {
+        if std::fs::metadata(&volume.path).unwrap().is_file() {
             let header_bytes = volume.luks.as_ref().map_or(0, |(_, bytes)| *bytes);
+            let file = std::fs::File::options().write(true).open(&volume.path).unwrap();
             file.set_len(size_bytes + header_bytes).unwrap();
         }
         volume.size_bytes = size_bytes;
@@ -188,6 +197,7 @@ type Answer = Result<Json<Value>, ApiError>;
 
 fn described(id: &str, volume: &Volume) -> Value {
     let device = match &volume.luks {
+        None if volume.is_export => json!({"path": volume.path, "format": "nbd", "export": id}),
         None => json!({"path": volume.path, "format": "raw"}),
         Some((passphrase, _)) => json!({"path": volume.path, "format": "luks", "passphrase": passphrase}),
     };

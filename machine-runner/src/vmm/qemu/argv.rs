@@ -40,6 +40,11 @@ pub fn volume_node(index: usize) -> String {
     format!("v{index}")
 }
 
+/// For how long requests wait for an NBD server that is gone.
+const RECONNECT_S: u32 = 3600;
+/// For how long a start of QEMU waits for one.
+const OPEN_TIMEOUT_S: u32 = 60;
+
 /// Name of the node of the backing file under [`volume_node`].
 #[must_use]
 pub fn volume_file_node(index: usize) -> String {
@@ -175,17 +180,34 @@ fn scratch(node: &str, file: &str) -> Value {
     })
 }
 
+/// A node over an export of an NBD server. While the server is away the guest waits, for an hour: a disk that fails would make
+/// its file system read-only, and a server that is started again has lost nothing.
+pub(super) fn nbd_node(node: &str, socket: &Path, export: &str) -> Value {
+    json!({
+        "driver": "nbd", "node-name": node, "server": {"type": "unix", "path": text(socket)}, "export": export,
+        "reconnect-delay": RECONNECT_S, "open-timeout": OPEN_TIMEOUT_S, "discard": "unmap",
+    })
+}
+
+/// A node that shows the bytes of another as they are.
+pub(super) fn raw_node(node: &str, file_node: &str) -> Value {
+    json!({
+        "driver": "raw", "node-name": node, "file": file_node, "discard": "unmap", "detect-zeroes": "unmap",
+    })
+}
+
 fn volume_disk(line: &mut Line, index: usize, volume: &VolumeDisk, secret: Option<&str>, io_uring: bool) {
     let (node, file_node) = (volume_node(index), volume_file_node(index));
-    line.blockdev(&json!({
-        "driver": if volume.block_device { "host_device" } else { "file" },
-        "node-name": file_node, "filename": text(&volume.path), "discard": "unmap",
-        "cache": {"direct": volume.direct, "no-flush": false},
-        "aio": if io_uring { "io_uring" } else { "threads" },
-    }));
-    let mut format = json!({
-        "driver": "raw", "node-name": node, "file": file_node, "discard": "unmap", "detect-zeroes": "unmap",
+    line.blockdev(&match &volume.export {
+        Some(export) => nbd_node(&file_node, &volume.path, export),
+        None => json!({
+            "driver": if volume.block_device { "host_device" } else { "file" },
+            "node-name": file_node, "filename": text(&volume.path), "discard": "unmap",
+            "cache": {"direct": volume.direct, "no-flush": false},
+            "aio": if io_uring { "io_uring" } else { "threads" },
+        }),
     });
+    let mut format = raw_node(&node, &file_node);
     if let Some(secret) = secret {
         let id = format!("key{index}");
         line.option("object", format!("secret,id={id},file={secret}"));

@@ -23,6 +23,7 @@ fn spec() -> VmSpec {
         volumes: vec![VolumeDisk {
             serial: "vol_1".to_owned(),
             path: PathBuf::from("/p/vol, 1.img"),
+            export: None,
             passphrase: Some("hunter2".to_owned()),
             direct: true,
             block_device: false,
@@ -168,6 +169,18 @@ fn a_logical_volume_is_a_host_device_uncached_on_io_uring_with_discards_through(
     (volume.passphrase, volume.block_device) = (None, true);
     let line = golden(&argv(&spec, &[None], Boot::Cold));
     let device = r#"{"aio":"io_uring","cache":{"direct":true,"no-flush":false},"discard":"unmap","driver":"host_device","filename":"/dev/mapper/vg0-v--vol_1","node-name":"v0-file"}"#;
+    assert!(line.contains(device), "{line}");
+    assert!(line.contains(r#""driver":"raw","file":"v0-file""#), "{line}");
+}
+
+#[test]
+fn an_nbd_volume_waits_for_a_server_that_is_started_again() {
+    let mut spec = spec();
+    let volume = &mut spec.volumes[0];
+    volume.path = PathBuf::from("/d/vol_1/nbd.sock");
+    (volume.passphrase, volume.export) = (None, Some("vol_1".to_owned()));
+    let line = golden(&argv(&spec, &[None], Boot::Cold));
+    let device = r#"{"discard":"unmap","driver":"nbd","export":"vol_1","node-name":"v0-file","open-timeout":60,"reconnect-delay":3600,"server":{"path":"/d/vol_1/nbd.sock","type":"unix"}}"#;
     assert!(line.contains(device), "{line}");
     assert!(line.contains(r#""driver":"raw","file":"v0-file""#), "{line}");
 }
