@@ -5,11 +5,15 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result, ensure};
 use guest_boot::{Archive, assets_dir};
 use sha2::{Digest, Sha256};
+
+/// A run boots from its image until its end.
+const LONGEST_RUN: Duration = Duration::from_secs(6 * 3600);
 
 /// Returns the initramfs with `program` as PID 1, kept in `cache` until program or assets change.
 pub(crate) fn initramfs(program: &Path, cache: &Path) -> Result<PathBuf> {
@@ -24,7 +28,8 @@ pub(crate) fn initramfs(program: &Path, cache: &Path) -> Result<PathBuf> {
         "host-tier-{}.cpio",
         &hex::encode(digest.finalize())[..16]
     ));
-    if path.exists() {
+    if let Ok(found) = fs::File::open(&path) {
+        found.set_modified(SystemTime::now())?;
         return Ok(path);
     }
     forget_old(cache)?;
@@ -42,13 +47,16 @@ pub(crate) fn initramfs(program: &Path, cache: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Removes the images of earlier builds. A guest that boots from one has it open.
+/// Removes the images of earlier builds that no run can be using any more.
 fn forget_old(cache: &Path) -> Result<()> {
     for entry in fs::read_dir(cache)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.starts_with("host-tier-") {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let unused = entry.metadata().and_then(|found| found.modified());
+        let is_old = unused.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LONGEST_RUN));
+        if name.starts_with("host-tier-") && is_old {
             // Another run may have been faster.
-            let _ = fs::remove_file(cache.join(name));
+            let _ = fs::remove_file(entry.path());
         }
     }
     Ok(())
