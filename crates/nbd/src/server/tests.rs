@@ -1,0 +1,5 @@
+mod fuzz;
+mod model;
+mod negotiation;
+mod talk;
+mod transmission;
