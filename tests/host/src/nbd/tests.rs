@@ -77,19 +77,3 @@ fn a_flush_makes_everything_before_it_durable() {
     let disk = qemu_io(&["write -P 1 0 4k", "write -P 2 1M 4k", "flush", "abort"]);
     assert_eq!((left(&disk, 0, 1), left(&disk, 1 << 20, 2)), (50, 50));
 }
-
-#[test]
-fn a_request_past_the_end_is_refused() {
-    let mut disk = VolatileDisk::new(8192);
-    let request = |offset| Request {
-        flags: 0,
-        kind: READ,
-        handle: [0; 8],
-        offset,
-        len: 4096,
-        data: Vec::new(),
-    };
-    assert_eq!(request(4096).carry_out(&mut disk, &mut Vec::new()), 0);
-    assert_eq!(request(4097).carry_out(&mut disk, &mut Vec::new()), INVALID);
-    assert_eq!(request(u64::MAX).carry_out(&mut disk, &mut Vec::new()), INVALID);
-}
