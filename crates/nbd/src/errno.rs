@@ -43,4 +43,24 @@ impl Errno {
             Self::Shutdown => 108,
         }
     }
+
+    /// Returns what an error field says: success, an error, or for one that the protocol does not know, `Inval`.
+    pub(crate) fn result(code: u32) -> Result<(), Self> {
+        let known = [
+            Self::Perm,
+            Self::Io,
+            Self::NoMem,
+            Self::NoSpc,
+            Self::Overflow,
+            Self::NotSup,
+            Self::Shutdown,
+        ];
+        match code {
+            0 => Ok(()),
+            code => Err(known
+                .into_iter()
+                .find(|errno| errno.code() == code)
+                .unwrap_or(Self::Inval)),
+        }
+    }
 }

@@ -94,11 +94,14 @@ pub(crate) mod flag {
 pub(crate) mod chunk {
     /// Flag of the last chunk of a reply.
     pub(crate) const DONE: u16 = 1;
+    pub(crate) const NONE: u16 = 0;
     pub(crate) const DATA: u16 = 1;
     pub(crate) const HOLE: u16 = 2;
     pub(crate) const BLOCK_STATUS: u16 = 5;
-    pub(crate) const ERROR: u16 = 1 << 15 | 1;
-    pub(crate) const ERROR_OFFSET: u16 = 1 << 15 | 2;
+    /// Bit of all kinds of errors.
+    pub(crate) const IS_ERROR: u16 = 1 << 15;
+    pub(crate) const ERROR: u16 = IS_ERROR | 1;
+    pub(crate) const ERROR_OFFSET: u16 = IS_ERROR | 2;
 }
 
 /// The one metadata context that is known.

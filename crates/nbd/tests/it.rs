@@ -1,4 +1,5 @@
 //! The field's own clients against exports that this crate serves.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod it {
     mod clients;
