@@ -17,6 +17,7 @@ mod object;
 mod objects;
 mod open;
 mod pressure;
+mod read_cache;
 mod runs;
 mod seal;
 #[cfg(test)]
@@ -42,11 +43,15 @@ pub use journal::{
     RecordPiece, RecordRoom, SUPERBLOCK_PAGES, Scan, ScanEnd, ScanStep, Superblock, newest_superblock,
 };
 pub use object::{
-    EXTENT_BLOCKS_MAX, EXTENTS_MAX, Extent, Layout, ObjectHeader, ObjectKind, PREFIX_BYTES, SealedObject,
-    Source, SourceRun, ToSeal, seal_object,
+    EXTENT_BLOCKS_MAX, EXTENTS_MAX, Extent, ExtentRead, Layout, ObjectHeader, ObjectKind, PREFIX_BYTES,
+    SealedObject, Source, SourceRun, ToSeal, seal_object,
 };
 pub use objects::{ObjectFacts, ObjectName, Objects, Role, head_key};
 pub use open::{Answer, Ask, JournalState, OpenError, OpenOptions, Opening, judge_journal};
+pub use read_cache::{
+    AheadLimits, CacheLimits, CacheStats, CacheStep, Fetch, FetchId, Fill, LINE_BYTES, Plan, ReadAhead,
+    ReadCache, Wanted,
+};
 pub use runs::{Part, RunMap, RunValue};
 pub use seal::{Salt, Sealer, TAG_BYTES};
 pub use units::{BLOCK_BYTES, DiskId, Epoch, JournalId, Lba, ObjectSeq, Seq, Time};

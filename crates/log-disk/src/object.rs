@@ -3,7 +3,7 @@
 mod layout;
 mod write;
 
-pub use layout::{Extent, Layout, ObjectHeader, ObjectKind, PREFIX_BYTES};
+pub use layout::{Extent, ExtentRead, Layout, ObjectHeader, ObjectKind, PREFIX_BYTES};
 pub use write::{SealedObject, Source, SourceRun, ToSeal, seal_object};
 
 /// Most blocks of an extent that carries data: the least that is read from S3 at a time.

@@ -1,7 +1,6 @@
 //! PURE. Reads: the journal's blocks over the objects', and what must stay as long as somebody reads it.
 
 use super::{Engine, Outcome, Output, ReadId, ReadPart, RequestId};
-use crate::batch::Journaled;
 use crate::extent_map::{LostLeaf, PageStore};
 use crate::{Lba, Source};
 
@@ -25,8 +24,37 @@ impl<S: PageStore> Engine<S> {
             blocks > 0 && lba.0 + blocks <= self.head.size_blocks,
             "a read of {blocks} at {lba}"
         );
+        let parts = self.parts(lba, blocks)?;
+        let journal_from = parts
+            .iter()
+            .filter_map(|part| match part.source? {
+                Source::Journal { position, .. } => Some(position),
+                Source::Object { .. } => None,
+            })
+            .min();
+        let read = self.next_read;
+        self.next_read = ReadId(read.0 + 1);
+        let pin = ReadPin {
+            request,
+            journal_from,
+        };
+        self.reads.insert(read, pin);
+        out.push(Output::Read { read, request, parts });
+        Ok(())
+    }
+
+    /// Returns where blocks lie at the moment, those past the disk's end left out; nothing when the map cannot tell. Nothing is
+    /// kept for it: an object may be deleted meanwhile. For reading ahead.
+    pub fn peek(&mut self, lba: Lba, blocks: u64) -> Vec<ReadPart> {
+        let blocks = blocks.min(self.head.size_blocks.saturating_sub(lba.0));
+        if blocks == 0 || self.stopped.is_some() {
+            return Vec::new();
+        }
+        self.parts(lba, blocks).unwrap_or_default()
+    }
+
+    fn parts(&mut self, lba: Lba, blocks: u64) -> Result<Vec<ReadPart>, LostLeaf> {
         let mut parts = Vec::new();
-        let mut journal_from: Option<u64> = None;
         for part in self.journaled.parts(lba.0, blocks) {
             let Some(value) = part.value else {
                 for below in self.map.lookup(Lba(part.start), part.blocks)? {
@@ -41,26 +69,13 @@ impl<S: PageStore> Engine<S> {
                 }
                 continue;
             };
-            let Journaled { position, .. } = value;
-            let source = value.source();
-            if source.is_some() {
-                journal_from = Some(journal_from.map_or(position, |from| from.min(position)));
-            }
             parts.push(ReadPart {
                 lba: Lba(part.start),
                 blocks: part.blocks,
-                source,
+                source: value.source(),
             });
         }
-        let read = self.next_read;
-        self.next_read = ReadId(read.0 + 1);
-        let pin = ReadPin {
-            request,
-            journal_from,
-        };
-        self.reads.insert(read, pin);
-        out.push(Output::Read { read, request, parts });
-        Ok(())
+        Ok(parts)
     }
 
     pub(super) fn read_done(&mut self, read: ReadId, done: bool) {

@@ -123,6 +123,19 @@ pub struct Layout {
     pub total_bytes: u64,
 }
 
+/// One extent that a read needs, and which of its blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtentRead {
+    /// Which extent, for [`Layout::open_extent`].
+    pub index: usize,
+    /// Where its stored bytes lie in the object.
+    pub stored: Range<u64>,
+    /// Blocks of it that come before those wanted.
+    pub skip: u64,
+    /// How many are wanted.
+    pub blocks: u64,
+}
+
 impl ObjectHeader {
     pub(super) fn place(&self, part: u32) -> Place {
         Place {
@@ -294,6 +307,33 @@ impl Layout {
         let extent = &self.extents[index];
         let skip = u64::from(at - extent.at);
         (skip < extent.blocks).then_some((index, skip))
+    }
+
+    /// Returns the extents that hold the disk's blocks `lba..lba + blocks`, which a map says begin at block `at` of the blocks
+    /// with data. However wrong the map is, a block of another address is never taken for the one wanted.
+    ///
+    /// # Errors
+    /// [`Flaw::Elsewhere`] when they do not lie there.
+    pub fn reads(&self, lba: Lba, at: u32, blocks: u64) -> Result<Vec<ExtentRead>, Flaw> {
+        let mut reads = Vec::new();
+        let mut done = 0;
+        while done < blocks {
+            let at = u32::try_from(u64::from(at) + done).map_err(|_| Flaw::Elsewhere)?;
+            let (index, skip) = self.find(at).ok_or(Flaw::Elsewhere)?;
+            let extent = &self.extents[index];
+            if extent.lba.0 + skip != lba.0 + done {
+                return Err(Flaw::Elsewhere);
+            }
+            let count = (extent.blocks - skip).min(blocks - done);
+            reads.push(ExtentRead {
+                index,
+                stored: extent.stored.clone(),
+                skip,
+                blocks: count,
+            });
+            done += count;
+        }
+        Ok(reads)
     }
 
     /// Opens extent `index` from its stored bytes.
