@@ -16,5 +16,6 @@ mod shutdown;
 mod spawn;
 
 pub use api_error::{ApiError, ApiJson, ApiQuery};
-pub use run::{Context, run};
+pub use log::Logging;
+pub use run::{Context, run, run_logging};
 pub use spawn::spawn;

@@ -4,18 +4,33 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
+/// How a daemon's configuration wants its log. The environment comes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Logging {
+    /// One JSON object a line.
+    pub json: bool,
+    /// Requests too, not only changes.
+    pub debug: bool,
+}
+
 /// Installs the process-wide subscriber and a panic hook that reports through it. A second call changes nothing.
 ///
 /// `HANGAR_LOG_FORMAT=json` writes one JSON object a line; colour is used on a terminal only.
-pub(crate) fn init(name: &'static str) {
+pub(crate) fn init(name: &'static str, logging: Logging) {
     let filter = EnvFilter::try_from_env("HANGAR_LOG")
         .or_else(|_| EnvFilter::try_from_default_env())
-        .unwrap_or_else(|_| EnvFilter::new("info,s3s=off"));
+        .unwrap_or_else(|_| {
+            EnvFilter::new(if logging.debug {
+                "debug,s3s=off"
+            } else {
+                "info,s3s=off"
+            })
+        });
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    let json = std::env::var_os("HANGAR_LOG_FORMAT").is_some_and(|format| format == "json");
+    let json = std::env::var_os("HANGAR_LOG_FORMAT").map_or(logging.json, |format| format == "json");
     let installed = if json {
         builder.json().try_init()
     } else {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::log::Logging;
 use crate::shutdown::StopSignals;
 use crate::spawn::Tasks;
 
@@ -37,7 +38,16 @@ where
     F: AsyncFnOnce(Context) -> Result<(), E>,
     E: Into<Box<dyn Error + Send + Sync>>,
 {
-    crate::log::init(name);
+    run_logging(name, Logging::default(), main)
+}
+
+/// As [`run`], with a log as the daemon's configuration wants it.
+pub fn run_logging<F, E>(name: &'static str, logging: Logging, main: F) -> ExitCode
+where
+    F: AsyncFnOnce(Context) -> Result<(), E>,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    crate::log::init(name, logging);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name(name)
