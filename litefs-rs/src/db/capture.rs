@@ -223,6 +223,17 @@ impl Capture {
         })
     }
 
+    /// Returns the pages whose newest committed copy is in the log.
+    pub(super) fn in_log(&self) -> impl Iterator<Item = (Pgno, PagePlace)> + '_ {
+        let pages = self.log.iter().flat_map(|log| &log.pages);
+        pages.map(|(pgno, offset)| (*pgno, in_log(*offset)))
+    }
+
+    /// Tells whether the database file holds nothing but what was committed, a checkpoint's pages included.
+    pub(super) fn is_settled(&self) -> bool {
+        self.written.is_empty() || self.in_log().next().is_some()
+    }
+
     fn write<F: Files + ?Sized>(
         &mut self,
         file: FileKind,

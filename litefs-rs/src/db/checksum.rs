@@ -70,6 +70,11 @@ impl PageChecksums {
         self.pages.get(index(pgno)).copied().unwrap_or(Checksum::NONE)
     }
 
+    /// Returns the checksums of all pages, the first one's first.
+    pub(super) fn all(&self) -> &[Checksum] {
+        &self.pages
+    }
+
     /// Returns the database's checksum as it would be after [`apply`](Self::apply).
     #[must_use]
     pub fn after(&self, commit_pages: u32, changed: &BTreeMap<Pgno, Checksum>) -> Checksum {

@@ -5,7 +5,10 @@ mod ltx_file;
 
 pub use error::CommitError;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use crashsafe::Disk;
 use ltx::{Checksum, Flags, Header, NodeId, PageSize, Pgno, Pos};
@@ -192,6 +195,32 @@ impl History {
             self.pos
         );
         Ok(self.pos)
+    }
+
+    /// Takes over a transaction that another node made and whose file is in its place. Its pages may still be on their way
+    /// into the database.
+    ///
+    /// * `changed`: the checksums of its pages, for which [`checksums_after`](Self::checksums_after) gives `pos`.
+    pub(super) fn applied(
+        &mut self,
+        pos: Pos,
+        page_size: PageSize,
+        commit_pages: u32,
+        whole: bool,
+        changed: &BTreeMap<Pgno, Checksum>,
+    ) {
+        if whole || self.page_size.is_none() {
+            self.checksums = PageChecksums::new(page_size);
+        }
+        self.checksums.apply(commit_pages, changed);
+        self.page_size = (commit_pages > 0).then_some(page_size);
+        self.pos = pos;
+    }
+
+    /// Returns where the LTX files are.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     fn discard(&self, disk: &dyn Disk, prepared: Vec<PreparedFile>) -> Result<(), CommitError> {

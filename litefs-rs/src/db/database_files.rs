@@ -35,7 +35,7 @@ impl DatabaseFiles {
     pub fn open(disk: Arc<dyn Disk>, directory: PathBuf) -> io::Result<Self> {
         let mut open = BTreeMap::new();
         for file in FileKind::ALL {
-            match disk.open(LABEL, &directory.join(name(file)), OpenOptions::READ_WRITE) {
+            match disk.open(LABEL, &directory.join(Self::name(file)), OpenOptions::READ_WRITE) {
                 Ok(handle) => {
                     open.insert(file, handle);
                 }
@@ -50,6 +50,17 @@ impl DatabaseFiles {
             // Nobody knows what came before.
             names_unsynced: true,
         })
+    }
+
+    /// Returns what a file is called in the directory.
+    #[must_use]
+    pub const fn name(file: FileKind) -> &'static str {
+        match file {
+            FileKind::Database => "database",
+            FileKind::RollbackJournal => "journal",
+            FileKind::Wal => "wal",
+            FileKind::Shm => "shm",
+        }
     }
 
     /// Returns the disk.
@@ -82,7 +93,9 @@ impl DatabaseFiles {
             mode: MODE,
             ..OpenOptions::CREATE
         };
-        let handle = self.disk.open(LABEL, &self.directory.join(name(file)), options)?;
+        let handle = self
+            .disk
+            .open(LABEL, &self.directory.join(Self::name(file)), options)?;
         self.open.insert(file, handle);
         self.names_unsynced = true;
         Ok(())
@@ -131,7 +144,8 @@ impl DatabaseFiles {
     /// As the disk; not when there is no such file.
     pub fn unlink(&mut self, file: FileKind) -> io::Result<()> {
         if self.exists(file) {
-            self.disk.remove_file(LABEL, &self.directory.join(name(file)))?;
+            self.disk
+                .remove_file(LABEL, &self.directory.join(Self::name(file)))?;
             self.open.remove(&file);
             self.names_unsynced = true;
         }
@@ -161,11 +175,23 @@ pub(super) fn ltx_directory(directory: &Path) -> PathBuf {
     directory.join("ltx")
 }
 
-const fn name(file: FileKind) -> &'static str {
-    match file {
-        FileKind::Database => "database",
-        FileKind::RollbackJournal => "journal",
-        FileKind::Wal => "wal",
-        FileKind::Shm => "shm",
+/// Reads a file from its beginning on.
+#[derive(Debug)]
+pub(super) struct FromStart {
+    file: Box<dyn DiskFile>,
+    offset: u64,
+}
+
+impl FromStart {
+    pub(super) fn new(file: Box<dyn DiskFile>) -> Self {
+        Self { file, offset: 0 }
+    }
+}
+
+impl io::Read for FromStart {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(bytes, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
     }
 }

@@ -1,18 +1,32 @@
 //! A database as a file system serves it: what applications do to its files, in their order.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use crashsafe::Disk;
-use ltx::{Flags, NodeId, Pos};
+use ltx::{Flags, NodeId, Pgno, Pos};
 
 use super::{
     capture::{Capture, CaptureError, CommitPoint, GiveUp, Input, Output},
     commit::{CommitError, History, Origin, Prepared},
     database_files::DatabaseFiles,
     files::FileKind,
+    kept_checksums,
     locks::{Conflict, Locks, Owner, Request},
     recover::{RecoverError, Recovered, Unsent, recover},
 };
+
+/// Who makes transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// This node.
+    Primary,
+    /// Another: this one applies them.
+    Replica,
+}
 
 /// What a database needs of its node.
 #[derive(Debug, Clone)]
@@ -27,17 +41,20 @@ pub struct Node {
     pub wall_clock_ms: fn() -> i64,
 }
 
-/// One database on the primary: its files, its locks, its transactions.
+/// One database: its files, its locks, its transactions.
 ///
 /// Calls are made one at a time, in the order in which applications made them. A call that ends a transaction returns when
 /// that transaction is durable here.
 #[derive(Debug)]
 pub struct Database {
-    node: Node,
-    files: DatabaseFiles,
-    locks: Locks,
-    capture: Capture,
-    history: History,
+    pub(super) node: Node,
+    pub(super) directory: PathBuf,
+    pub(super) files: DatabaseFiles,
+    pub(super) locks: Locks,
+    pub(super) capture: Capture,
+    pub(super) history: History,
+    /// Pages whose checksum is believed, and was not computed by this process.
+    pub(super) unverified: Option<Pgno>,
 }
 
 /// A transaction over several databases, as far as one of them goes: durable, and not counting yet.
@@ -51,24 +68,47 @@ pub struct PreparedCommit {
 impl Database {
     /// Recovers the database in `directory`, which exists, and serves it.
     ///
+    /// Cost: the whole database is read, unless it was put at rest: then its page checksums are, and
+    /// [`verify`](Self::verify) is to be called until all is verified.
+    ///
+    /// * `role`: see [`recover`].
     /// * `super_journal_exists`: see [`recover`].
     ///
     /// # Errors
     /// It cannot be recovered.
     pub fn open(
         node: Node,
+        role: Role,
         directory: &Path,
         super_journal_exists: &dyn Fn(&[u8]) -> bool,
     ) -> Result<Self, RecoverError> {
-        let unsent = Unsent::Keep(node.origin());
-        let recovered = recover(Arc::clone(&node.disk), directory, unsent, super_journal_exists)?;
-        let Recovered { files, history, .. } = recovered;
+        let kept = kept_checksums::take(&*node.disk, directory)?;
+        let unverified = kept.as_ref().map(|_| Pgno::FIRST);
+        let (files, history) = match kept {
+            Some(history) => {
+                let mut files = DatabaseFiles::open(Arc::clone(&node.disk), directory.to_path_buf())?;
+                files.unlink(FileKind::Shm)?;
+                (files, history)
+            }
+            None => {
+                let unsent = match role {
+                    Role::Primary => Unsent::Keep(node.origin()),
+                    Role::Replica => Unsent::Drop,
+                };
+                let disk = Arc::clone(&node.disk);
+                let Recovered { files, history, .. } =
+                    recover(disk, directory, unsent, super_journal_exists)?;
+                (files, history)
+            }
+        };
         Ok(Self {
             node,
+            directory: directory.to_path_buf(),
             capture: Capture::new(history.page_size(), history.checksums().pages()),
             locks: Locks::default(),
             files,
             history,
+            unverified,
         })
     }
 
@@ -230,7 +270,7 @@ impl Database {
     }
 
     /// Tells the capture what is about to happen and does what it asks for first.
-    fn tell(&mut self, input: Input<'_>) -> Result<(), DatabaseError> {
+    pub(super) fn tell(&mut self, input: Input<'_>) -> Result<(), DatabaseError> {
         let mut outputs = Vec::new();
         self.capture
             .handle(input, &self.locks, &self.files, &mut outputs)?;
@@ -253,7 +293,7 @@ impl Database {
 }
 
 impl Node {
-    fn origin(&self) -> Origin {
+    pub(super) fn origin(&self) -> Origin {
         Origin {
             node: self.id,
             timestamp_ms: (self.wall_clock_ms)(),
@@ -262,7 +302,7 @@ impl Node {
     }
 }
 
-fn disk(file: FileKind) -> impl Fn(io::Error) -> DatabaseError {
+pub(super) fn disk(file: FileKind) -> impl Fn(io::Error) -> DatabaseError {
     move |source| DatabaseError::Disk { file, source }
 }
 

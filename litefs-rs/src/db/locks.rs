@@ -210,6 +210,55 @@ impl Locks {
             .collect()
     }
 
+    /// Grants one of our own what keeps everybody else from reading and writing.
+    ///
+    /// Who has the index open holds [`LockByte::Shared`] as long as he has it, and reads only under a lock of the log: he is
+    /// no reader by that.
+    ///
+    /// * `wal`: whether the database has a log. Then only the log's locks are needed.
+    ///
+    /// # Errors
+    /// Somebody reads or writes; then nothing has changed.
+    pub fn request_whole(&mut self, owner: Owner, wal: bool) -> Result<(), Conflict> {
+        let exclusive = |lock: &LockByte| match lock.file() {
+            FileKind::Database => !wal,
+            FileKind::RollbackJournal | FileKind::Wal | FileKind::Shm => *lock != LockByte::WalOpen,
+        };
+        for lock in LockByte::ALL.into_iter().filter(exclusive) {
+            let in_the_way = |other: &(Owner, Mode)| {
+                let by_index = lock == LockByte::Shared && self.mode(LockByte::WalOpen, other.0).is_some();
+                other.0 != owner && !by_index
+            };
+            if let Some((_, mode)) = self.held(lock).find(in_the_way) {
+                return Err(Conflict { lock, mode });
+            }
+        }
+        for lock in LockByte::ALL {
+            let mode = if exclusive(&lock) {
+                Mode::Exclusive
+            } else {
+                Mode::Shared
+            };
+            self.holders.entry(lock).or_default().insert(owner, mode);
+        }
+        Ok(())
+    }
+
+    /// Takes everything from one of our own.
+    pub fn release_whole(&mut self, owner: Owner) {
+        self.holders.retain(|_, holders| {
+            holders.remove(&owner);
+            !holders.is_empty()
+        });
+    }
+
+    /// Tells whether an owner holds anything in a file.
+    #[must_use]
+    pub fn holds(&self, owner: Owner, file: FileKind) -> bool {
+        let mut held = self.holders.iter().filter(|(lock, _)| lock.file() == file);
+        held.any(|(_, holders)| holders.contains_key(&owner))
+    }
+
     /// Returns how `owner` holds a byte.
     #[must_use]
     pub fn mode(&self, lock: LockByte, owner: Owner) -> Option<Mode> {

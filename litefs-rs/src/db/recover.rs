@@ -251,6 +251,13 @@ impl State {
             }
             Undone::Nothing if self.is_at(after) => Step::Rest(after),
             Undone::Nothing if self.is_at(before) => Step::Apply,
+            // A replica died while it wrote the file's pages.
+            Undone::Nothing
+                if self.page_size == Some(header.page_size)
+                    && newest.completes(&**files.disk(), ltx_directory, &self.checksums)? =>
+            {
+                Step::Apply
+            }
             Undone::Nothing => return Err(otherwise),
         })
     }

@@ -10,7 +10,7 @@ use std::{
 
 use crashsafe::{Disk, DiskFile, OpenOptions};
 use litefs_rs::db::{
-    Database, DatabaseError, Node,
+    Database, DatabaseError, Node, Role,
     files::{FileKind, Files as _},
     locks::{LockByte, Mode, Owner, Request},
 };
@@ -158,7 +158,7 @@ impl FileSystem {
             self.node.disk.stat(&path).unwrap().is_some()
         };
         Open {
-            database: Database::open(self.node.clone(), &directory, &exists).unwrap(),
+            database: Database::open(self.node.clone(), Role::Primary, &directory, &exists).unwrap(),
             shm: Vec::new(),
         }
     }

@@ -251,6 +251,8 @@ fn under_way_again(made: &Made) -> (Vec<u8>, Vec<u8>) {
 fn a_database_that_is_not_where_its_transactions_left_it_is_refused_and_left_alone() {
     let made = Made::new("DELETE");
     made.insert(3);
+    // The newest transaction has no copy of the page.
+    made.run("CREATE TABLE other (v)");
     let killed = made.killed();
     killed.change("database", |database| database[5000] ^= 1);
     let before = std::fs::read(killed.directory().join("database")).unwrap();
@@ -263,6 +265,18 @@ fn a_database_that_is_not_where_its_transactions_left_it_is_refused_and_left_alo
         std::fs::read(killed.directory().join("database")).unwrap(),
         before
     );
+}
+
+#[test]
+fn pages_of_the_newest_transaction_that_are_not_all_written_are_written_again() {
+    let made = Made::new("DELETE");
+    made.insert(3);
+    for unsent in [KEEP, Unsent::Drop] {
+        let killed = made.killed();
+        killed.change("database", |database| database[5000] ^= 1);
+        let recovered = killed.recover(unsent).unwrap();
+        assert_eq!((recovered.history.pos(), recovered.made), (made.pos(), None));
+    }
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use crashsafe::{Disk, DiskFile, OpenOptions};
+use crashsafe::{Disk, OpenOptions};
 use ltx::{Checksum, Decoded, Decoder, FileName, Version};
 
 use super::error::RecoverError;
 use crate::db::{
-    database_files::DatabaseFiles,
+    checksum::PageChecksums,
+    database_files::{DatabaseFiles, FromStart},
     files::{FileKind, Files},
     rollback_journal::Playback,
 };
@@ -75,6 +76,31 @@ impl Newest {
         Ok(())
     }
 
+    /// Tells whether the database is as the file leaves it once its pages are written, however many of them are already.
+    ///
+    /// * `found`: what the database adds up to now.
+    pub(super) fn completes(
+        &self,
+        disk: &dyn Disk,
+        directory: &Path,
+        found: &PageChecksums,
+    ) -> Result<bool, RecoverError> {
+        let damaged = |source| RecoverError::Ltx {
+            file: self.name,
+            source,
+        };
+        let header = &self.decoded.header;
+        if header.is_snapshot() {
+            return Ok(true);
+        }
+        let mut decoder = Decoder::new(input(disk, directory, self.name)?, Version::V1).map_err(damaged)?;
+        let (mut page, mut changed) = (Vec::new(), BTreeMap::new());
+        while let Some(pgno) = decoder.next_page(&mut page).map_err(damaged)? {
+            changed.insert(pgno, Checksum::of_page(pgno, &page));
+        }
+        Ok(found.after(header.commit_pages, &changed) == self.decoded.pos.checksum)
+    }
+
     /// Tells whether the file is that of the journal's transaction: it leaves another size, or another copy of a page than
     /// the one from before.
     pub(super) fn is_of<F: Files>(
@@ -124,20 +150,6 @@ fn input(
     let file = disk.open(LABEL, &directory.join(name.to_string()), OpenOptions::READ)?;
     Ok(std::io::BufReader::with_capacity(
         BUFFER_BYTES,
-        FromStart { file, offset: 0 },
+        FromStart::new(file),
     ))
-}
-
-/// Reads a file from its beginning on.
-struct FromStart {
-    file: Box<dyn DiskFile>,
-    offset: u64,
-}
-
-impl std::io::Read for FromStart {
-    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.file.read_at(bytes, self.offset)?;
-        self.offset += read as u64;
-        Ok(read)
-    }
 }

@@ -1,0 +1,281 @@
+//! A transaction of the primary's becomes this node's.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufReader},
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use crashsafe::{Disk, OpenOptions};
+use ltx::{Checksum, DecodeError, Decoded, Decoder, FileName, Header, Pgno, Pos, Version};
+
+use super::{
+    capture::{Capture, in_database},
+    checksum::PageChecksums,
+    database_files::FromStart,
+    files::{FileKind, Files as _},
+    handle::Database,
+    locks::{Conflict, Owner},
+    page::{DatabaseHeader, JournalMode},
+    shm::{self, WalIndexHeader},
+    wal::{ByteOrder, WalChecksum},
+};
+
+const LABEL: &str = "apply";
+const BUFFER_BYTES: usize = 1 << 16;
+
+/// A transaction that came whole: sound, durable, under a name that does not count yet.
+#[derive(Debug)]
+pub struct Incoming {
+    path: PathBuf,
+    decoded: Decoded,
+    changed: BTreeMap<Pgno, Checksum>,
+}
+
+impl Incoming {
+    /// Reads a file to its end.
+    ///
+    /// * `path`: where it lies, in the directory of its database's transactions.
+    ///
+    /// # Errors
+    /// It is not sound.
+    pub fn read(disk: &dyn Disk, path: PathBuf) -> Result<Self, DecodeError> {
+        let mut decoder = open(disk, &path)?;
+        let (mut page, mut changed) = (Vec::new(), BTreeMap::new());
+        while let Some(pgno) = decoder.next_page(&mut page)? {
+            changed.insert(pgno, Checksum::of_page(pgno, &page));
+        }
+        let decoded = decoder.finish()?;
+        Ok(Self {
+            path,
+            decoded,
+            changed,
+        })
+    }
+
+    /// Returns its header.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.decoded.header
+    }
+
+    /// Returns the position after it.
+    #[must_use]
+    pub fn pos(&self) -> Pos {
+        self.decoded.pos
+    }
+
+    /// Removes the file: it is not wanted.
+    ///
+    /// # Errors
+    /// As the disk.
+    pub fn discard(self, disk: &dyn Disk) -> io::Result<()> {
+        disk.remove_file(LABEL, &self.path)
+    }
+}
+
+/// What an applied transaction changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// Bytes of the database file, in order, that are to be read again.
+    pub ranges: Vec<Range<u64>>,
+    /// Whether its files are gone.
+    pub dropped: bool,
+}
+
+impl Database {
+    /// Takes all locks that keep everybody else from reading and writing, for one of our own.
+    ///
+    /// # Errors
+    /// Somebody reads or writes; then nothing has changed.
+    pub fn lock_whole(&mut self, owner: Owner) -> Result<(), Conflict> {
+        let wal = DatabaseHeader::read(&self.files)
+            .ok()
+            .flatten()
+            .is_some_and(|header| header.journal_mode == JournalMode::Wal);
+        self.locks.request_whole(owner, wal)
+    }
+
+    /// Gives them up.
+    pub fn unlock_whole(&mut self, owner: Owner) {
+        self.locks.release_whole(owner);
+    }
+
+    /// Applies a transaction that follows upon the last one, or replaces everything. The caller holds the
+    /// [whole](Self::lock_whole) database, has the kernel forget what changed, gives the locks up, and then makes the
+    /// database durable with [`sync`](Self::sync): a crash before is made good from the transaction's file.
+    ///
+    /// # Errors
+    /// It does not follow, and nothing has changed; or the disk fails, and the database is to be opened anew.
+    pub fn apply(&mut self, incoming: Incoming) -> Result<Changed, ApplyError> {
+        let (header, pos) = (incoming.decoded.header, incoming.decoded.pos);
+        let before = header.pre_apply_pos();
+        if !header.is_snapshot() && before != self.history.pos() {
+            return Err(ApplyError::Mismatch {
+                ours: self.history.pos(),
+                theirs: before,
+            });
+        }
+        let dropped = header.commit_pages == 0;
+        let empty = PageChecksums::new(header.page_size);
+        let checksums = match self.history.page_size() {
+            Some(page_size) if page_size == header.page_size && !header.is_snapshot() => {
+                self.history.checksums()
+            }
+            Some(_) | None => &empty,
+        };
+        let after = checksums.after(header.commit_pages, &incoming.changed);
+        if after != pos.checksum {
+            return Err(ApplyError::Checksum {
+                file: header.file_name(),
+                expected: pos.checksum,
+                found: after,
+            });
+        }
+        self.publish_incoming(&incoming.path, &header)?;
+        let changed = if dropped {
+            self.drop_files()?
+        } else {
+            self.write_pages(&header)?
+        };
+        let whole = header.is_snapshot() || dropped;
+        self.history.applied(
+            pos,
+            header.page_size,
+            header.commit_pages,
+            whole,
+            &incoming.changed,
+        );
+        self.capture = Capture::new(self.history.page_size(), self.history.checksums().pages());
+        if !dropped {
+            self.renew_index()?;
+        }
+        Ok(changed)
+    }
+
+    /// Puts the file in its place, durably; a snapshot takes the place of all others.
+    fn publish_incoming(&self, path: &Path, header: &Header) -> Result<(), ApplyError> {
+        let (disk, directory) = (&*self.node.disk, self.history.directory());
+        let name = header.file_name();
+        disk.rename(LABEL, path, &directory.join(name.to_string()))?;
+        disk.sync_dir(LABEL, directory)?;
+        if header.is_snapshot() {
+            for entry in disk.list(directory)? {
+                if entry.name.parse::<FileName>().is_ok_and(|other| other != name) {
+                    disk.remove_file(LABEL, &directory.join(entry.name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_files(&mut self) -> Result<Changed, ApplyError> {
+        for file in FileKind::ALL {
+            self.files.unlink(file)?;
+        }
+        self.files.sync_names()?;
+        Ok(Changed {
+            ranges: std::iter::once(0..u64::MAX).collect(),
+            dropped: true,
+        })
+    }
+
+    fn write_pages(&mut self, header: &Header) -> Result<Changed, ApplyError> {
+        let path = self.history.directory().join(header.file_name().to_string());
+        let page_bytes = u64::from(header.page_size.bytes());
+        let len_before = self.files.len(FileKind::Database)?;
+        let len = u64::from(header.commit_pages) * page_bytes;
+        self.files.create(FileKind::Database)?;
+        let mut decoder = open(&*self.node.disk, &path)?;
+        let (mut page, mut ranges) = (Vec::new(), Vec::<Range<u64>>::new());
+        while let Some(pgno) = decoder.next_page(&mut page)? {
+            let offset = in_database(header.page_size, pgno).offset;
+            self.files.write(FileKind::Database, &page, offset)?;
+            match ranges.last_mut() {
+                Some(last) if last.end == offset => last.end += page_bytes,
+                Some(_) | None => ranges.push(offset..offset + page_bytes),
+            }
+        }
+        if len_before > len {
+            ranges.push(len..len_before);
+        }
+        self.files.set_len(FileKind::Database, len)?;
+        Ok(Changed {
+            ranges,
+            dropped: false,
+        })
+    }
+
+    /// Tells readers of the log that there is something new, in the database itself.
+    fn renew_index(&mut self) -> Result<(), ApplyError> {
+        let Some(page_size) = self
+            .history
+            .page_size()
+            .filter(|_| self.files.exists(FileKind::Shm))
+        else {
+            return Ok(());
+        };
+        let mut block = Box::new([0; shm::BLOCK_BYTES]);
+        let read = self.files.read_at(FileKind::Shm, &mut block[..], 0)?;
+        if read == 0 {
+            // Nobody has begun with it.
+            return Ok(());
+        }
+        let found = WalIndexHeader::decode(&block[..]);
+        let header = WalIndexHeader {
+            change: found.map_or(0, |found| found.change).wrapping_add(1),
+            order: ByteOrder::Little,
+            page_size,
+            last_frame: 0,
+            pages: self.history.checksums().pages(),
+            frame_checksum: WalChecksum::default(),
+            salts: found.map_or((0, 0), |found| found.salts),
+        };
+        header.write(&mut block);
+        self.files.write(FileKind::Shm, &block[..], 0)?;
+        Ok(())
+    }
+}
+
+fn open(disk: &dyn Disk, path: &Path) -> Result<Decoder<BufReader<FromStart>>, DecodeError> {
+    let file = disk
+        .open(LABEL, path, OpenOptions::READ)
+        .map_err(|source| DecodeError::Read {
+            part: ltx::Part::Header,
+            offset: 0,
+            source,
+        })?;
+    let input = BufReader::with_capacity(BUFFER_BYTES, FromStart::new(file));
+    Decoder::new(input, Version::V1)
+}
+
+/// Why a transaction could not be applied.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// It does not follow upon what is here.
+    #[error("a transaction upon {theirs}, the database is at {ours}")]
+    Mismatch {
+        /// Where the database is.
+        ours: Pos,
+        /// Where it should be.
+        theirs: Pos,
+    },
+    /// What it would make is not what it says.
+    #[error("{file} would make a database with the checksum {found}, and says {expected}")]
+    Checksum {
+        /// The file.
+        file: FileName,
+        /// What it says.
+        expected: Checksum,
+        /// What would come of it.
+        found: Checksum,
+    },
+    /// Its file cannot be read.
+    #[error("read a transaction")]
+    Ltx(#[from] DecodeError),
+    /// The disk fails. The database is neither here nor there, and is to be opened anew.
+    #[error("apply a transaction")]
+    Disk(#[from] io::Error),
+}
