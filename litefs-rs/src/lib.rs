@@ -2,8 +2,17 @@
 //!
 //! The map: [`db`] knows one database: SQLite's file formats, its locks, when a transaction is committed and with which
 //! pages, and what a crash leaves. [`replication`] brings transactions from the primary to replicas. [`name`] says what
-//! stands behind a name in the mount.
+//! stands behind a name in the mount. [`store`] holds the databases of a node, [`fuse`] mounts them, [`node`] runs all of it from start
+//! to stop, as [`config`] says, with the commands of [`supervisor`] beside it.
 
+pub mod cli;
+pub mod commands;
+pub mod config;
 pub mod db;
+pub mod fuse;
 pub mod name;
+pub mod node;
 pub mod replication;
+pub mod retention;
+pub mod store;
+pub mod supervisor;

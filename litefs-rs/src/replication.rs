@@ -7,3 +7,4 @@ pub mod catch_up;
 pub mod follower;
 pub mod frame;
 pub mod position_map;
+pub mod status;

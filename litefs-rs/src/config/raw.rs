@@ -1,0 +1,294 @@
+//! The file as it is written.
+
+use serde::Deserialize;
+
+/// The whole file. A key that is not here is an error.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawConfig {
+    /// A start that fails ends the process.
+    pub exit_on_error: bool,
+    /// Commands start before the node is in sync.
+    pub skip_sync: bool,
+    /// The whole database is checked after each commit.
+    pub strict_verify: bool,
+    /// What is run.
+    pub exec: Exec,
+    /// The data directory.
+    pub data: Data,
+    /// The mount.
+    pub fuse: Fuse,
+    /// The API.
+    pub http: Http,
+    /// The proxy.
+    pub proxy: Proxy,
+    /// Who is primary.
+    pub lease: Lease,
+    /// Backups.
+    pub backup: Backup,
+    /// The log.
+    pub log: Log,
+    /// The trace log.
+    pub tracing: Tracing,
+}
+
+impl Default for RawConfig {
+    fn default() -> Self {
+        Self {
+            exit_on_error: true,
+            skip_sync: false,
+            strict_verify: false,
+            exec: Exec::None,
+            data: Data::default(),
+            fuse: Fuse::default(),
+            http: Http::default(),
+            proxy: Proxy::default(),
+            lease: Lease::default(),
+            backup: Backup::default(),
+            log: Log::default(),
+            tracing: Tracing::default(),
+        }
+    }
+}
+
+/// What is run: one command line, or several.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(untagged)]
+pub enum Exec {
+    /// Nothing.
+    #[default]
+    None,
+    /// One command.
+    One(String),
+    /// One after the other, the last one kept running.
+    Several(Vec<ExecEntry>),
+}
+
+/// One of several commands.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ExecEntry {
+    /// The command line.
+    pub cmd: String,
+    /// Left out where the node cannot become primary.
+    #[serde(default)]
+    pub if_candidate: bool,
+}
+
+/// The data directory.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Data {
+    /// Where it is.
+    pub dir: String,
+    /// LTX files are compressed.
+    pub compress: bool,
+    /// How old LTX files get; 0 or less: they stay.
+    pub retention: String,
+    /// How often that is looked at; 0: never.
+    pub retention_monitor_interval: String,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self {
+            dir: "/var/lib/litefs".to_owned(),
+            compress: true,
+            retention: "10m".to_owned(),
+            retention_monitor_interval: "1m".to_owned(),
+        }
+    }
+}
+
+/// The mount.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Fuse {
+    /// Where it is.
+    pub dir: String,
+    /// Other users may use it.
+    pub allow_other: bool,
+    /// The log tells requests.
+    pub debug: bool,
+}
+
+impl Default for Fuse {
+    fn default() -> Self {
+        Self {
+            dir: "/litefs".to_owned(),
+            allow_other: false,
+            debug: false,
+        }
+    }
+}
+
+/// The API.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Http {
+    /// Where it listens.
+    pub addr: String,
+    /// How long one snapshot may take; 0: as long as transactions are kept.
+    pub snapshot_timeout: String,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            addr: format!(":{}", super::HTTP_PORT),
+            snapshot_timeout: "0".to_owned(),
+        }
+    }
+}
+
+/// The proxy.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Proxy {
+    /// Where it listens.
+    pub addr: String,
+    /// The application.
+    pub target: String,
+    /// Its database.
+    pub db: String,
+    /// How far behind a healthy node may be.
+    pub max_lag: String,
+    /// The log tells requests.
+    pub debug: bool,
+    /// Paths that are passed on as they are.
+    pub passthrough: Vec<String>,
+    /// Paths that go to the primary.
+    pub always_forward: Vec<String>,
+    /// How long a write waits for a primary.
+    pub primary_redirect_timeout: String,
+    /// How long a request may take to be read.
+    pub read_timeout: String,
+    /// How long its header may.
+    pub read_header_timeout: String,
+    /// How long an answer may take.
+    pub write_timeout: String,
+    /// How long a connection may be idle.
+    pub idle_timeout: String,
+}
+
+/// Who is primary.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Lease {
+    /// `static` or `consul`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The primary's host name.
+    pub hostname: String,
+    /// Where the primary's API is.
+    pub advertise_url: String,
+    /// This node may become primary; with a static lease it is.
+    pub candidate: bool,
+    /// It asks to become primary.
+    pub promote: bool,
+    /// How long a replica waits before it connects again.
+    pub reconnect_delay: String,
+    /// How long a node waits that was asked to step down.
+    pub demote_delay: String,
+    /// Only these are replicated.
+    pub databases: Vec<String>,
+    /// Leases of Consul.
+    pub consul: Consul,
+}
+
+impl Default for Lease {
+    fn default() -> Self {
+        Self {
+            kind: String::new(),
+            hostname: String::new(),
+            advertise_url: String::new(),
+            candidate: true,
+            promote: false,
+            reconnect_delay: "1s".to_owned(),
+            demote_delay: "10s".to_owned(),
+            databases: Vec::new(),
+            consul: Consul::default(),
+        }
+    }
+}
+
+/// Leases of Consul.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Consul {
+    /// Where it is.
+    pub url: String,
+    /// Under which key.
+    pub key: String,
+    /// How long a lease is held.
+    pub ttl: String,
+    /// How long nobody gets it afterwards.
+    pub lock_delay: String,
+}
+
+/// Backups.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Backup {
+    /// Of what kind.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Where files go.
+    pub path: String,
+    /// Where the service is.
+    pub url: String,
+    /// Which cluster.
+    pub cluster: String,
+    /// Who we are.
+    pub auth_token: String,
+}
+
+/// The log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Log {
+    /// `text` or `json`.
+    pub format: String,
+    /// With the time; ours always has it.
+    pub timestamp: bool,
+    /// Requests too.
+    pub debug: bool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            format: "text".to_owned(),
+            timestamp: false,
+            debug: false,
+        }
+    }
+}
+
+/// The trace log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Tracing {
+    /// It is written, if there is a path.
+    pub enabled: bool,
+    /// Where.
+    pub path: String,
+    /// Megabytes of a file.
+    pub max_size: u64,
+    /// Files that are kept.
+    pub max_count: u64,
+    /// Old files are compressed.
+    pub compress: bool,
+}
+
+impl Default for Tracing {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            path: String::new(),
+            max_size: 64,
+            max_count: 8,
+            compress: true,
+        }
+    }
+}

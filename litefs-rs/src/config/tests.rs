@@ -1,0 +1,123 @@
+use std::time::Duration;
+
+use super::{Config, expand, parse_duration};
+use crate::db::Role;
+
+const PRIMARY: &str = "fuse: { dir: \"/srv/a/mnt\" }\ndata: { dir: \"/srv/a/data\" }\nhttp: { addr: \"127.0.0.1:20202\" }\n\
+    lease: { type: \"static\", hostname: \"node-a\", advertise-url: \"http://127.0.0.1:20202\", candidate: true }\n";
+
+fn problems(text: &str) -> String {
+    Config::parse(text, None)
+        .expect_err("a configuration that cannot be used")
+        .to_string()
+}
+
+#[test]
+fn a_file_of_litefs_is_read_with_its_defaults() {
+    let config = Config::parse(PRIMARY, None).expect("a configuration");
+    assert_eq!(config.role, Role::Primary);
+    assert_eq!(config.hostname, "node-a");
+    assert_eq!(config.http.to_string(), "127.0.0.1:20202");
+    assert_eq!(config.retention, Some(Duration::from_secs(600)));
+    assert_eq!(config.snapshot_timeout, Some(Duration::from_secs(600)));
+    assert_eq!(config.retention_interval, Some(Duration::from_secs(60)));
+    assert!(config.compress && config.exit_on_error && !config.skip_sync);
+}
+
+#[test]
+fn a_replica_knows_its_primary() {
+    let text = PRIMARY.replace("candidate: true", "candidate: false");
+    let config = Config::parse(&text, None).expect("a configuration");
+    assert_eq!(config.role, Role::Replica);
+    assert_eq!(config.primary_url.as_deref(), Some("http://127.0.0.1:20202"));
+}
+
+#[test]
+fn a_key_that_is_none_is_named_with_its_line() {
+    let said = problems(&format!("{PRIMARY}bar: 1\n"));
+    assert!(said.contains("bar") && said.contains("line 5"), "{said}");
+    let said = problems(&format!("{PRIMARY}log:\n  debugg: true\n"));
+    assert!(said.contains("debugg") && said.contains("line 6"), "{said}");
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_together() {
+    let said = problems(
+        "fuse: { dir: /x }\ndata: { dir: /x, retention: soon }\nlease: { type: raft }\nhttp: { addr: nowhere }",
+    );
+    for part in [
+        "fuse directory and data directory cannot be the same path",
+        "invalid lease type, must be either 'consul' or 'static', got: 'raft'",
+        "data.retention: 'soon' is no duration",
+        "http.addr: 'nowhere'",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+}
+
+#[test]
+fn what_is_not_there_yet_is_refused_and_not_left_out() {
+    let said = problems(&format!(
+        "{PRIMARY}proxy: {{ target: \"localhost:80\" }}\nbackup: {{ type: file }}\n"
+    ));
+    assert!(
+        said.contains("proxy.target") && said.contains("backup.type"),
+        "{said}"
+    );
+}
+
+#[test]
+fn commands_are_one_line_or_a_list() {
+    let config = Config::parse(&format!("{PRIMARY}exec: \"app -x\"\n"), None).expect("a configuration");
+    assert_eq!(config.exec.len(), 1);
+    let list = format!("{PRIMARY}exec:\n  - cmd: \"migrate\"\n    if-candidate: true\n  - cmd: \"serve\"\n");
+    let config = Config::parse(&list, None).expect("a configuration");
+    let commands: Vec<_> = config
+        .exec
+        .iter()
+        .map(|command| (command.line.as_str(), command.if_candidate))
+        .collect();
+    assert_eq!(commands, [("migrate", true), ("serve", false)]);
+}
+
+#[test]
+fn variables_are_replaced_before_the_file_is_read() {
+    let lookup = |name: &str| match name {
+        "HOST" => Some("node-7".to_owned()),
+        "REGION" | "PRIMARY_REGION" => Some("fra".to_owned()),
+        _ => None,
+    };
+    for (text, expected) in [
+        ("$HOST", "node-7"),
+        ("${HOST}", "node-7"),
+        ("${ HOST }!", "node-7!"),
+        ("a${NOTHING}b", "ab"),
+        ("${REGION == 'fra'}", "true"),
+        ("${REGION != \"fra\"}", "false"),
+        ("${REGION == PRIMARY_REGION}", "true"),
+        ("${REGION == HOST}", "false"),
+        ("5 $ and $1", "5 $ and $1"),
+    ] {
+        assert_eq!(expand(text, &lookup), expected, "{text}");
+    }
+    let text = PRIMARY.replace("candidate: true", "candidate: ${REGION == 'ord'}");
+    let config = Config::parse(&text, Some(&lookup)).expect("a configuration");
+    assert_eq!(config.role, Role::Replica);
+}
+
+#[test]
+fn durations_are_read_as_go_writes_them() {
+    for (text, expected) in [
+        ("10m", Duration::from_secs(600)),
+        ("1h30m", Duration::from_secs(5400)),
+        ("500ms", Duration::from_millis(500)),
+        ("1.5s", Duration::from_millis(1500)),
+        ("0", Duration::ZERO),
+        ("0s", Duration::ZERO),
+    ] {
+        assert_eq!(parse_duration(text), Ok(expected), "{text}");
+    }
+    for text in ["", "5", "s", "5x", "-5s", "1..5s"] {
+        assert!(parse_duration(text).is_err(), "{text}");
+    }
+}

@@ -1,0 +1,124 @@
+//! One database of a node.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use ltx::Pos;
+
+use super::lane::Lane;
+use crate::{
+    db::{Damaged, Database, DatabaseError, files::FileKind, recover::RecoverError},
+    name::DatabaseName,
+};
+
+/// Whether a database is served.
+#[derive(Debug)]
+pub enum State {
+    /// It is.
+    Serving(Box<Database>),
+    /// It could not be opened: nothing is done to it, and the next start tries again.
+    Broken(RecoverError),
+    /// It turned out to be another than it should be.
+    Damaged(Damaged),
+}
+
+impl State {
+    /// Returns the position; that before the first transaction if it is not known.
+    pub fn pos(&self) -> Pos {
+        match self {
+            Self::Serving(database) => database.pos(),
+            Self::Broken(_) | Self::Damaged(_) => Pos::ZERO,
+        }
+    }
+}
+
+/// One database of a node.
+#[derive(Debug)]
+pub struct Slot {
+    name: DatabaseName,
+    directory: PathBuf,
+    lane: Arc<Lane<State>>,
+    noted: Mutex<Noted>,
+}
+
+/// Where a database is, to be read without waiting for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Noted {
+    /// Its position.
+    pub pos: Pos,
+    /// When it got there, in milliseconds since 1970; nothing if it was there at start.
+    pub since_ms: Option<i64>,
+}
+
+impl Slot {
+    pub(super) fn new(name: DatabaseName, directory: PathBuf, state: State) -> Self {
+        let pos = state.pos();
+        Self {
+            name,
+            directory,
+            lane: Arc::new(Lane::new(state)),
+            noted: Mutex::new(Noted { pos, since_ms: None }),
+        }
+    }
+
+    /// Returns its name.
+    pub fn name(&self) -> &DatabaseName {
+        &self.name
+    }
+
+    /// Returns its directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Returns where one of its files lies, if it exists.
+    pub fn path(&self, file: FileKind) -> PathBuf {
+        self.directory.join(crate::db::DatabaseFiles::name(file))
+    }
+
+    /// Returns what to take before anything is done to it.
+    pub fn lane(&self) -> &Arc<Lane<State>> {
+        &self.lane
+    }
+
+    /// Returns where it is, without waiting.
+    pub fn noted(&self) -> Noted {
+        *self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes down where it is, and tells whether that is news.
+    pub(super) fn note(&self, pos: Pos, now_ms: i64) -> bool {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = noted.pos != pos;
+        if news {
+            *noted = Noted {
+                pos,
+                since_ms: Some(now_ms),
+            };
+        }
+        news
+    }
+}
+
+/// Why something was not done to a database.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The database says why.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The disk fails.
+    #[error("the disk of the databases")]
+    Io(#[source] io::Error),
+    /// The database is not served.
+    #[error("the database is not served, see the log of the start")]
+    Broken,
+    /// Another node makes transactions.
+    #[error("read only replica")]
+    ReadOnly,
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+}
