@@ -1,0 +1,176 @@
+//! A node in a process of its own.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use ltx::{Checksum, PageSize, Pgno, Pos};
+use rusqlite::Connection;
+use rustix::{
+    mount::{UnmountFlags, unmount},
+    process::{Pid, Signal, kill_process},
+};
+
+const SERVES: &str = "serves databases";
+/// Far more than any start takes: a node that says nothing is broken.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Node {
+    root: PathBuf,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// Starts a primary on `root`, and waits until it serves.
+    pub(crate) fn start(root: &Path) -> Self {
+        let config = format!(
+            "fuse: {{ dir: \"{root}/mnt\" }}\ndata: {{ dir: \"{root}/data\" }}\nhttp: {{ addr: \"127.0.0.1:0\" }}\n\
+             lease: {{ type: \"static\", hostname: \"node\", advertise-url: \"http://127.0.0.1:1\", candidate: true }}\n",
+            root = root.display()
+        );
+        #[allow(clippy::disallowed_methods, reason = "a test's file")]
+        std::fs::write(root.join("litefs.yml"), config).unwrap();
+        let mut node = Self {
+            root: root.to_path_buf(),
+            child: None,
+        };
+        node.start_again();
+        node
+    }
+
+    /// Starts the node again that has ended.
+    pub(crate) fn start_again(&mut self) {
+        // A long run keeps its program while another is built.
+        let program = std::env::var_os("LITEFS_PROGRAM");
+        let mut child = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_litefs").into()))
+            .arg("mount")
+            .arg("-config")
+            .arg(self.root.join("litefs.yml"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stderr.take().unwrap());
+        self.child = Some(child);
+        let (serves, wait) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut lines = Vec::new();
+            for line in said.lines().map_while(Result::ok) {
+                let ready = line.contains(SERVES);
+                lines.push(line);
+                if ready {
+                    let _gone = serves.send(Ok(()));
+                }
+            }
+            let _served = serves.send(Err(lines));
+        });
+        match wait.recv_timeout(PATIENCE) {
+            Ok(Ok(())) => {}
+            Ok(Err(lines)) => panic!("the node ended: {lines:#?}"),
+            Err(error) => panic!("the node did not start: {error}"),
+        }
+    }
+
+    /// Kills the node as nothing can be caught.
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Asks the node to stop, and returns its exit code.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        let mut child = self.child.take().unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        child.wait().unwrap().code()
+    }
+
+    pub(crate) fn mount(&self) -> PathBuf {
+        self.root.join("mnt")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.mount().join(name)
+    }
+
+    /// Returns the directory that holds a database.
+    pub(crate) fn directory(&self, name: &str) -> PathBuf {
+        self.root.join("data/dbs").join(name)
+    }
+
+    pub(crate) fn connect(&self, name: &str) -> Connection {
+        let connection = Connection::open(self.path(name)).unwrap();
+        connection.busy_timeout(Duration::from_secs(30)).unwrap();
+        connection
+    }
+
+    /// Runs statements in a `sqlite3` of its own and returns what it says.
+    pub(crate) fn shell(&self, name: &str, sql: &str) -> String {
+        let output = Command::new("sqlite3")
+            .arg("-bail")
+            .arg("-cmd")
+            .arg(".timeout 30000")
+            .arg(self.path(name))
+            .arg(sql)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{sql}: {errors}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Returns the position that applications read.
+    pub(crate) fn pos(&self, name: &str) -> Pos {
+        let text = std::fs::read_to_string(self.path(&format!("{name}-pos"))).unwrap();
+        text.trim().parse().unwrap()
+    }
+
+    /// Checks that a database is sound, and is what its position says.
+    pub(crate) fn check(&self, name: &str) -> Connection {
+        let mut connection = self.connect(name);
+        let said: String = connection
+            .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(said, "ok", "{name}");
+        connection.execute_batch("BEGIN").unwrap();
+        let _locked: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .unwrap();
+        let pos = self.pos(name);
+        let page_bytes: u32 = connection
+            .query_row("PRAGMA page_size", [], |row| row.get(0))
+            .unwrap();
+        let bytes = connection.serialize("main").unwrap().to_vec();
+        assert_eq!(pos.checksum, checksum(page_bytes, &bytes), "{name}");
+        connection.execute_batch("COMMIT").unwrap();
+        connection
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _gone = child.kill();
+            let _gone = child.wait();
+        }
+        while unmount(self.mount(), UnmountFlags::DETACH).is_ok() {}
+    }
+}
+
+/// What the pages of a database add up to.
+fn checksum(page_bytes: u32, bytes: &[u8]) -> Checksum {
+    let page_size = PageSize::new(page_bytes).unwrap();
+    let pages = bytes.chunks(page_size.as_usize()).zip(1..);
+    pages.fold(Checksum::EMPTY_DATABASE, |sum, (page, number)| {
+        let pgno = Pgno::new(number).unwrap();
+        if pgno == page_size.lock_page() {
+            sum
+        } else {
+            sum.toggle(Checksum::of_page(pgno, page))
+        }
+    })
+}
