@@ -290,7 +290,7 @@ impl ReadCache {
             && last.bytes.end == bytes.start
             && bytes.end - last.bytes.start <= self.limits.fetch_lines_max * LINE_BYTES
             && let Some(under_way) = self.fetches.get_mut(&last.id)
-            && keep == !under_way.lines.is_empty()
+            && keep != under_way.lines.is_empty()
         {
             last.bytes.end = bytes.end;
             if keep {

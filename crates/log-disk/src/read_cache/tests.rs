@@ -77,7 +77,7 @@ impl Driver {
     fn end_read(&mut self, at: usize) {
         let (object, step) = self.reads.remove(at);
         if let CacheStep::Slot { slot, from, bytes } = step {
-            let found = &self.slots[slot as usize][from as usize..];
+            let found = &self.slots[slot as usize][usize::try_from(from).unwrap()..];
             let wanted: Vec<u8> = bytes.clone().map(|at| byte(object, at)).collect();
             assert_eq!(
                 found[..wanted.len()],
