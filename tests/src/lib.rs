@@ -1,5 +1,6 @@
 //! What the process tests and simulated worlds share.
 
+pub mod disks;
 pub mod image;
 pub mod node;
 pub mod operations_world;

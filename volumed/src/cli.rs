@@ -22,6 +22,43 @@ pub enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Serve one bottomless volume: what the daemon starts, and restarts.
+    ///
+    /// Exit status 0 when asked to end or drained, 1 when a person must look, 3 when it is to be started again, 4 when another host
+    /// owns the disk, 5 when another process of this host serves it.
+    Disk {
+        /// The volume.
+        id: String,
+        /// The daemon's configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// Claim the disk from whoever has it: what that host has not uploaded is lost.
+        #[arg(long)]
+        force: bool,
+        /// Throw away a journal that the disk went on without.
+        #[arg(long)]
+        discard_stale_journal: bool,
+    },
+    /// Make a bottomless volume's disk in the bucket, and the files from which this host serves it. Changes nothing that is there.
+    DiskCreate {
+        /// The volume: `vol_` and 16 digits or lower-case letters.
+        id: String,
+        /// The daemon's configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// Size, a multiple of 4096.
+        #[arg(long)]
+        size_bytes: u64,
+        /// Size of the journal, a multiple of 4096.
+        #[arg(long, default_value_t = 1 << 30)]
+        ring_bytes: u64,
+        /// Size of the read cache, a multiple of 4096.
+        #[arg(long, default_value_t = 0)]
+        cache_bytes: u64,
+        /// A file that is made, or a block device [default: `slice` beside the settings].
+        #[arg(long)]
+        slice: Option<PathBuf>,
+    },
     /// Have the daemon read backups back from the bucket: a sample of blocks, or all of them.
     ///
     /// Exit status 1 when something is damaged, 3 when something could not be read.

@@ -115,6 +115,12 @@ impl DataKey {
         Zeroizing::new(hex::encode(*passphrase))
     }
 
+    /// What seals and opens everything of the volume's log-structured disk.
+    #[must_use]
+    pub fn disk_sealer(&self, disk: log_disk::DiskId) -> log_disk::Sealer {
+        log_disk::Sealer::new(&self.0, disk)
+    }
+
     /// The subkeys for the volume's backups.
     #[must_use]
     pub fn backup_keys(&self) -> BackupKeys {

@@ -13,6 +13,7 @@ pub mod cli;
 mod clock_watch;
 pub mod command;
 pub mod config;
+pub mod disk;
 pub mod error;
 pub mod host;
 pub mod keys;

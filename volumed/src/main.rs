@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::Parser;
 use daemon::unix_http::Client;
 use volumed::cli::{Cli, Command};
+use volumed::disk::{Insist, NewDisk};
 use volumed::service::{ScrubReport, ScrubRequest};
+use volumed::volume::VolumeId;
 
 /// Reading a whole bucket back takes its time.
 const SCRUB_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
@@ -17,6 +19,36 @@ fn main() -> ExitCode {
         Command::Serve { config } => daemon::run("volumed", async |ctx| {
             let config = volumed::config::load(&config)?;
             volumed::serve::serve(ctx, config).await
+        }),
+        Command::Disk {
+            id,
+            config,
+            force,
+            discard_stale_journal,
+        } => {
+            let insist = Insist {
+                force,
+                discard_stale_journal,
+            };
+            disk(&config, &id, insist)
+        }
+        Command::DiskCreate {
+            id,
+            config,
+            size_bytes,
+            ring_bytes,
+            cache_bytes,
+            slice,
+        } => daemon::run("volumed-disk-create", async |_ctx| -> anyhow::Result<()> {
+            let config = volumed::config::load(&config)?;
+            let new = NewDisk {
+                volume_id: VolumeId::parse(&id)?,
+                size_bytes,
+                ring_bytes,
+                cache_bytes,
+                slice,
+            };
+            Ok(new.make(&config).await?)
         }),
         Command::Scrub {
             config,
@@ -32,6 +64,23 @@ fn main() -> ExitCode {
             };
             scrub(&config, &request, json)
         }
+    }
+}
+
+/// Serves a disk; the exit code says what to do next.
+fn disk(config: &Path, id: &str, insist: Insist) -> ExitCode {
+    let mut verdict = None;
+    let code = daemon::run("volumed-disk", async |ctx| -> anyhow::Result<()> {
+        let config = volumed::config::load(config)?;
+        let served = volumed::disk::serve(ctx, config, VolumeId::parse(id)?, insist).await;
+        if let Err(error) = &served {
+            verdict = Some(error.verdict());
+        }
+        Ok(served?)
+    });
+    match verdict {
+        Some(verdict) => ExitCode::from(verdict.exit_code()),
+        None => code,
     }
 }
 

@@ -9,7 +9,7 @@ use crashsafe::{Disk, LockFile, RealDisk};
 use daemon::wall_clock::SystemClock;
 use objstore::{ObjectStore, S3Store};
 use operation::{Backoff, KillProbe, NoProbe, Probe};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::api;
 use crate::bulk::{Bulk, Images, Workers};
@@ -175,7 +175,7 @@ async fn context(
     let pools = opener.open_all(config.pools_or_default()).await?;
     let catalog = Catalog::open(&config.catalog(), CATALOG_QUEUE_LEN)?;
     let keys = KeyRing::new(
-        cluster_key(&*disk, &config.cluster_key(), &*random)?,
+        ClusterKey::load_or_make(&*disk, &config.cluster_key(), &*random)?,
         config.cluster_key(),
     );
     let store: Arc<dyn ObjectStore> =
@@ -205,17 +205,6 @@ async fn context(
 /// Says whether a udev daemon answers on this host.
 fn has_udev() -> bool {
     Path::new("/run/udev/control").exists()
-}
-
-/// Loads the cluster key, or makes one at the first start.
-fn cluster_key(disk: &dyn Disk, path: &Path, random: &dyn Random) -> Result<ClusterKey, ServeError> {
-    if let Some(key) = ClusterKey::load(disk, path)? {
-        return Ok(key);
-    }
-    let key = ClusterKey::generate(random);
-    key.save(disk, path)?;
-    info!(cluster_key_id = %key.id(), "cluster key made; export it and keep it safe");
-    Ok(key)
 }
 
 /// Says which slices of the pools belong to nobody. They are never removed: who put them there may want them.

@@ -41,11 +41,15 @@ impl Metrics {
         text
     }
 
+    /// Returns the answer to `GET /metrics`, for a daemon that first takes its figures over.
+    pub fn answer(&self) -> axum::response::Response {
+        ([(CONTENT_TYPE, OPENMETRICS)], self.encode()).into_response()
+    }
+
     /// Returns a router with `GET /metrics`, to be merged into a daemon's own.
     pub fn router(&self) -> axum::Router {
         let metrics = self.clone();
-        let handler =
-            move || async move { ([(CONTENT_TYPE, OPENMETRICS)], metrics.encode()).into_response() };
+        let handler = move || async move { metrics.answer() };
         axum::Router::new().route("/metrics", axum::routing::get(handler))
     }
 }

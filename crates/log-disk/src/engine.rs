@@ -148,6 +148,11 @@ impl<S: PageStore> Engine<S> {
             Input::Tick => {}
             Input::Request { id, request } => return self.request(id, request, out),
             Input::SetDurability(durability) => self.config.durability = durability,
+            Input::SetOutage { on_outage, lag } => {
+                self.config.on_outage = on_outage;
+                self.config.lag_bytes_max = lag.bytes;
+                self.config.lag_us_max = lag.micros;
+            }
             Input::Appended { seq, done: true } => self.appended(seq),
             Input::Appended { done: false, .. } | Input::Synced { done: false } => {
                 self.stop(Stopped::Journal, out);

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use crashsafe::{Disk, OpenOptions, write_atomic};
 use objstore::Remedy;
+use tracing::info;
 use zeroize::Zeroizing;
 
 use super::{ClusterKey, KeyId, KeyTextError};
+use crate::random::Random;
 
 const LABEL: &str = "keys:cluster";
 const MODE: u32 = 0o600;
@@ -91,6 +93,20 @@ impl ClusterKey {
             path: path.to_owned(),
             source,
         })
+    }
+
+    /// Reads the key file, or makes a key and writes it when there is none.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_or_make(disk: &dyn Disk, path: &Path, random: &dyn Random) -> Result<Self, KeyFileError> {
+        if let Some(key) = Self::load(disk, path)? {
+            return Ok(key);
+        }
+        let key = Self::generate(random);
+        key.save(disk, path)?;
+        info!(cluster_key_id = %key.id(), "cluster key made; export it and keep it safe");
+        Ok(key)
     }
 
     /// Writes the key file (0600), durably; does nothing when it holds this key already.

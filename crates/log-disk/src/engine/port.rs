@@ -247,6 +247,13 @@ pub enum Input {
     },
     /// The operator chose otherwise; holds for flushes from now on.
     SetDurability(Durability),
+    /// The operator chose otherwise; holds from now on.
+    SetOutage {
+        /// See [`Config::on_outage`].
+        on_outage: OnOutage,
+        /// See [`Config::lag_bytes_max`] and [`Config::lag_us_max`].
+        lag: Lag,
+    },
     /// A record was written, not made durable.
     Appended {
         /// Which.

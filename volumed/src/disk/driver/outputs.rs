@@ -1,0 +1,103 @@
+//! What the engine asks for, performed.
+
+use bytes::Bytes;
+use log_disk::{Input, ObjectName, Outcome, Output, SealJob, Source};
+use tracing::{error, info};
+
+use super::{Driver, Ending, Event};
+use crate::disk::seal::sources;
+use crate::disk::store::{chain, purpose};
+
+impl Driver {
+    pub(super) fn perform(&mut self, output: Output) {
+        match output {
+            // A client that is told nothing asks again, whoever serves the disk then; what has failed is for it to find out.
+            Output::Complete {
+                outcome: Outcome::Failed,
+                ..
+            } if self.engine.stopped().is_some() => {}
+            Output::Complete { request, outcome } => self.complete(request, outcome),
+            Output::Append { seq, position, bytes } => self.append(seq, position, bytes),
+            Output::Sync => self.ring.sync(super::Tag::Sync),
+            Output::WriteSuperblock { superblock } => self.write_superblock(&superblock),
+            Output::Read { read, request, parts } => self.read(read, request, &parts),
+            Output::Seal(job) => self.seal(job),
+            Output::Put { name, body } => self.put(name, body),
+            Output::GetHead { asked } => {
+                let bucket = self.bucket.clone();
+                self.start("disk-head", async move {
+                    let got = bucket.head().await;
+                    input(Input::Head { asked, got })
+                });
+            }
+            Output::PutHead { expected, body } => {
+                let bucket = self.bucket.clone();
+                self.start("disk-swap-head", async move {
+                    let outcome = bucket.put_head(&expected, body).await;
+                    input(Input::HeadPut { outcome })
+                });
+            }
+            Output::Delete { name } => {
+                let bucket = self.bucket.clone();
+                self.start("disk-delete", async move {
+                    let done = bucket.delete(name).await;
+                    input(Input::Deleted { name, done })
+                });
+            }
+            Output::GetLayout { name } => self.layout(name),
+            Output::Resized { size_blocks } => {
+                info!(size_blocks, "grew");
+                self.clients.resize(size_blocks);
+            }
+            Output::Stopped { why } => {
+                error!(why = ?why, "stopped");
+                self.ended = Some(Ending::Stopped(why));
+            }
+        }
+    }
+
+    fn seal(&mut self, job: SealJob) {
+        let names: Option<Vec<ObjectName>> = sources(&job)
+            .filter_map(|run| match run.source {
+                Source::Object { object, .. } => Some(self.engine.object_name(object)),
+                Source::Journal { .. } => None,
+            })
+            .collect();
+        let seq = job.header.seq;
+        let sealing = self.sealing.clone();
+        self.start("disk-seal", async move {
+            let object = match names {
+                Some(names) => sealing.seal(job, names).await,
+                None => None,
+            };
+            input(Input::Sealed { seq, object })
+        });
+    }
+
+    fn put(&self, name: ObjectName, body: Bytes) {
+        self.metrics.put(name.role, body.len());
+        let bucket = self.bucket.clone();
+        self.start("disk-put", async move {
+            let outcome = bucket.put(name, body).await;
+            input(Input::Put { name, outcome })
+        });
+    }
+
+    fn layout(&self, name: ObjectName) {
+        let reader = self.sealing.reader.clone();
+        self.start("disk-front", async move {
+            let front = reader.front(name, purpose::COLLECT).await;
+            if let Err(error) = &front {
+                error!(object = name.seq.0, error = %chain(error), "object's front was not read");
+            }
+            input(Input::Layout {
+                object: name.seq,
+                layout: front.ok().map(|layout| layout.as_ref().clone()),
+            })
+        });
+    }
+}
+
+fn input(input: Input) -> Event {
+    Event::Input(Box::new(input))
+}
