@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod bad_input;
+mod bottomless;
 mod disks;
 mod host_loss;
 mod host_mounts;

@@ -82,7 +82,8 @@ impl Volumed {
         let text = format!(
             "socket = \"{dir}/v.sock\"\ndata_dir = \"{dir}/volumed\"\nregion = \"local\"\nzones = [\"a1b2\", \"c3d4\", \"e5f6\"]\n\
              [object_store]\nendpoint = \"{url}\"\nbucket = \"{BUCKET}\"\naccess_key_id = \"{}\"\nsecret_access_key = \"{}\"\n\
-             [[pools]]\nname = \"default\"\nkind = \"file\"\npath = \"{dir}/volumed/pool\"\nallocation = \"sparse\"\novercommit_ratio = 100.0\n",
+             [[pools]]\nname = \"default\"\nkind = \"file\"\npath = \"{dir}/volumed/pool\"\nallocation = \"sparse\"\novercommit_ratio = 100.0\n\
+             [bottomless]\nring_bytes = 16777216\ncache_bytes = 0\nreserve_bytes = 0\n",
             root.access_key_id,
             root.secret_access_key,
             dir = dir.path().display(),
@@ -284,13 +285,29 @@ impl Volumed {
         bail!("no file holds {key}")
     }
 
+    /// Returns the keys below `prefix` in the bucket.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    pub async fn keys(&self, prefix: &str) -> Result<Vec<String>> {
+        let entries = self.listed(prefix).await?;
+        Ok(entries
+            .iter()
+            .map(|entry| entry.key.as_str().to_owned())
+            .collect())
+    }
+
     async fn backups(&self) -> Result<Vec<Entry>> {
+        self.listed("backup/").await
+    }
+
+    async fn listed(&self, prefix: &str) -> Result<Vec<Entry>> {
         let mut entries: Vec<Entry> = Vec::new();
         loop {
             let after = entries.last().map(|entry| entry.key.as_str().to_owned());
             let page = self
                 .store
-                .list("backup/", after.as_deref(), 1000, Purpose("it"))
+                .list(prefix, after.as_deref(), 1000, Purpose("it"))
                 .await?;
             entries.extend(page.entries);
             if !page.more {

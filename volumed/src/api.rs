@@ -10,6 +10,7 @@ use daemon::{ApiError, ApiJson, ApiQuery};
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value, json};
 
+use crate::pool::SliceId;
 use crate::service::{
     AttachmentView, CreateRequest, Service, SnapshotView, UpdateRequest, UsageReport, VolumeView,
 };
@@ -85,7 +86,11 @@ fn view_with(
 ) -> VolumeView {
     let pool = service.context().pools.get(&volume.pool);
     let atomic = pool.is_some_and(|p| p.capabilities().atomic_snapshot);
-    VolumeView::new(volume, atomic, running.get(volume.id.as_str()).cloned())
+    let mut view = VolumeView::new(volume, atomic, running.get(volume.id.as_str()).cloned());
+    if pool.is_some_and(|pool| pool.is_bottomless()) {
+        view.r#type = "bottomless";
+    }
+    view
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -116,7 +121,11 @@ async fn create(
 
 async fn show(State(service): State<Service>, Path(id): Path<String>) -> Answer<VolumeView> {
     let volume = service.volume(&volume_id(&id)?).await?;
-    Ok(Json(view(&service, &volume).await?))
+    let mut view = view(&service, &volume).await?;
+    if let Some(pool) = service.context().pools.get(&volume.pool) {
+        view.disk = pool.figures(&SliceId::Volume(volume.id.clone())).await;
+    }
+    Ok(Json(view))
 }
 
 async fn update(

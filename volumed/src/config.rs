@@ -51,6 +51,12 @@ pub struct Config {
     /// Reading backups back.
     #[serde(default)]
     pub scrub: Scrub,
+    /// Bottomless volumes.
+    #[serde(default)]
+    pub bottomless: Bottomless,
+    /// The file itself, as the processes of bottomless volumes are told of it; absent when there is none.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 /// One pool.
@@ -108,6 +114,28 @@ pub enum PoolKind {
     LvmThin,
     /// A linear logical volume a slice.
     LvmLinear,
+}
+
+/// What a bottomless volume takes on this host.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bottomless {
+    /// Bytes of its journal, a multiple of 4096: for an outage of the store of T seconds at R bytes a second, R × T and a tenth.
+    pub ring_bytes: u64,
+    /// Bytes of its read cache, a multiple of 4096; 0 for none.
+    pub cache_bytes: u64,
+    /// Bytes of the data directory's file system that a new one leaves free.
+    pub reserve_bytes: u64,
+}
+
+impl Default for Bottomless {
+    fn default() -> Self {
+        Self {
+            ring_bytes: 1 << 30,
+            cache_bytes: 1 << 30,
+            reserve_bytes: default_reserve(),
+        }
+    }
 }
 
 /// Limits on requests.
@@ -192,6 +220,9 @@ impl Scrub {
     }
 }
 
+/// What journals and caches are made of.
+const PAGE: u64 = 4096;
+
 /// Name of the pool that a node has when none is configured.
 const DEFAULT_POOL: &str = "default";
 
@@ -241,6 +272,9 @@ pub enum CheckError {
         /// What is wrong.
         what: &'static str,
     },
+    /// A journal or a cache of a size that it cannot have.
+    #[error("bottomless.ring_bytes must be at least 16777216, and it and cache_bytes multiples of 4096")]
+    Bottomless,
     /// A size limit of zero.
     #[error("limits.size_gb_max must be at least 1")]
     SizeMax,
@@ -284,10 +318,24 @@ impl Config {
             if !valid || pools[..index].iter().any(|p| p.name == *name) {
                 return Err(CheckError::PoolName { name: name.clone() });
             }
+            if name == crate::pool::bottomless::NAME {
+                return Err(CheckError::Pool {
+                    name: name.clone(),
+                    what: "the name is that of the pool of bottomless volumes, which is always there",
+                });
+            }
             if !(0.1..=100.0).contains(&pool.overcommit_ratio) {
                 return Err(CheckError::Ratio { name: name.clone() });
             }
             lvm::check(pool)?;
+        }
+        let Bottomless {
+            ring_bytes,
+            cache_bytes,
+            ..
+        } = self.bottomless;
+        if ring_bytes < crate::disk::RING_BYTES_MIN || ring_bytes % PAGE != 0 || cache_bytes % PAGE != 0 {
+            return Err(CheckError::Bottomless);
         }
         let s = &self.schedule;
         let intervals = [
@@ -373,5 +421,9 @@ impl Config {
 /// # Errors
 /// [`daemon::config_file::ConfigError`] names the file and the line.
 pub fn load(path: &Path) -> Result<Config, daemon::config_file::ConfigError> {
-    daemon::config_file::load(path)
+    let config: Config = daemon::config_file::load(path)?;
+    Ok(Config {
+        file: Some(path.to_owned()),
+        ..config
+    })
 }

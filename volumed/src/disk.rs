@@ -8,6 +8,7 @@ mod clock;
 mod control;
 mod create;
 mod driver;
+mod erase;
 mod journal;
 mod map_pages;
 mod metrics;
@@ -24,6 +25,7 @@ mod sys;
 
 pub use control::{Figures, Status};
 pub use create::{CreateError, NewDisk, create, wrapped_key};
+pub use erase::{EraseError, erase};
 pub use open::{Insist, StartError};
 pub use process::{DiskError, Verdict, serve};
 pub use settings::{

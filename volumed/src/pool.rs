@@ -4,6 +4,7 @@
 //! fit the same trait: `activate` and `deactivate` bracket every use of a slice's device, and a layout that is
 //! encrypted is made by whatever the pool uses (a LUKS header in a file, dm-crypt on a device).
 
+pub mod bottomless;
 mod capacity;
 pub mod file;
 pub mod lvm;
@@ -129,6 +130,8 @@ pub struct Device {
     pub path: PathBuf,
     /// How the bytes lie.
     pub layout: Layout,
+    /// Its name at an NBD server, whose socket `path` is then.
+    pub export: Option<String>,
 }
 
 /// Why a pool did not do it.
@@ -272,7 +275,7 @@ pub trait Pool: Send + Sync + Debug {
     /// Returns its configured name.
     fn name(&self) -> &str;
 
-    /// Returns `file`, `lvm-thin`, `lvm-linear`.
+    /// Returns `file`, `lvm-thin`, `lvm-linear`, `bottomless`.
     fn kind(&self) -> &'static str;
 
     /// Returns what it can do on this host.
@@ -370,6 +373,16 @@ pub trait Pool: Send + Sync + Debug {
     /// Says whether it can be used. One that is not opens by itself, in [`tend`](Self::tend), when what it lacked is there.
     fn is_open(&self) -> bool {
         true
+    }
+
+    /// Says whether its volumes' home is the bucket, so that their size is no matter of this host's room.
+    fn is_bottomless(&self) -> bool {
+        false
+    }
+
+    /// Returns what a person may want to know of a slice, beyond what every volume shows.
+    async fn figures(&self, _id: &SliceId) -> Option<serde_json::Value> {
+        None
     }
 
     /// Looks after itself: called every second or so. Returns what its caller must do for it.

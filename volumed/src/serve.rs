@@ -172,7 +172,7 @@ async fn context(
         workers: workers.clone(),
         random: Arc::clone(&random),
     };
-    let pools = opener.open_all(config.pools_or_default()).await?;
+    let mut pools = opener.open_all(config.pools_or_default()).await?;
     let catalog = Catalog::open(&config.catalog(), CATALOG_QUEUE_LEN)?;
     let keys = KeyRing::new(
         ClusterKey::load_or_make(&*disk, &config.cluster_key(), &*random)?,
@@ -180,6 +180,9 @@ async fn context(
     );
     let store: Arc<dyn ObjectStore> =
         Arc::new(S3Store::connect(config.store()?, objstore::Metrics::register(registry)).await?);
+    if let Some(pool) = pools::bottomless(config, &disk, &store, &catalog) {
+        pools.push(pool);
+    }
     let runner = config
         .machine_runner
         .as_deref()

@@ -8,6 +8,7 @@ mod create;
 mod extend;
 mod fields;
 mod keys;
+mod kinds;
 mod mounts;
 mod placement;
 mod room;

@@ -93,9 +93,12 @@ pub struct Create {
     /// File system: ext4, xfs or raw
     #[arg(long, value_name = "TYPE")]
     pub fs_type: Option<String>,
-    /// Kind of volume
+    /// Kind of volume: local or bottomless
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: Option<String>,
+    /// A volume whose home is the bucket: of any size, kept by no host alone
+    #[arg(long, conflicts_with = "kind")]
+    pub bottomless: bool,
     /// Pool of the node
     #[arg(long)]
     pub pool: Option<String>,

@@ -66,7 +66,7 @@ async fn create(arguments: Create, context: &mut Context<'_>) -> Result<(), Fail
             "auto_backup_enabled": arguments.scheduled_snapshots,
             "fstype": arguments.fs_type,
             "snapshot_id": arguments.snapshot_id,
-            "type": arguments.kind,
+            "type": if arguments.bottomless { Some("bottomless") } else { arguments.kind.as_deref() },
             "pool": arguments.pool,
             "idempotency_key": daemon::random::hex(16),
         });
@@ -139,6 +139,9 @@ async fn show(arguments: One, context: &mut Context<'_>) -> Result<(), Failure> 
         return Ok(());
     }
     context.output.raw(life(&volume).as_bytes())?;
+    if volume["disk"].is_object() {
+        context.output.raw(disk(&volume["disk"]).as_bytes())?;
+    }
     context.output.raw(proof(&volume).as_bytes())
 }
 
@@ -150,6 +153,33 @@ fn unfinished(volume: &Value) -> Option<String> {
             "Volume {id} is {state}: it is ready when `hangar volumes show {id}` says created; `hangar machine run` waits for it"
         )
     })
+}
+
+/// How the disk of a bottomless volume is.
+fn disk(disk: &Value) -> String {
+    let bytes = |field: &str| size::bytes(disk[field].as_u64().unwrap_or(0));
+    let mut fields = vec![("Disk", text(disk, "state").to_owned())];
+    if disk["epoch"].is_u64() {
+        fields.extend([
+            (
+                "Not in the bucket yet",
+                format!("{}, {} ms old", bytes("lag_bytes"), disk["lag_ms"]),
+            ),
+            (
+                "Journal filled",
+                format!("{} per mille", disk["ring_fill_permille"]),
+            ),
+            (
+                "In the bucket",
+                format!(
+                    "{}, {} of it garbage",
+                    bytes("stored_bytes"),
+                    bytes("garbage_bytes")
+                ),
+            ),
+        ]);
+    }
+    table::block(&fields)
 }
 
 /// Where the volume is in its life: what `fly` shows in its list only.

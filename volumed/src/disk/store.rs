@@ -206,7 +206,7 @@ impl Bucket {
 /// The object that says that an epoch has given a disk up.
 const RELEASED: &[u8] = b"hangar disk released 1\n";
 
-fn checked(key: String) -> Key {
+pub(super) fn checked(key: String) -> Key {
     match Key::new(key) {
         Ok(key) => key,
         Err(error) => unreachable!("our keys are keys: {error}"),

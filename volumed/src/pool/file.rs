@@ -415,6 +415,7 @@ impl Pool for FilePool {
             Some(_) => Ok(Device {
                 path: self.path(&slice.id),
                 layout: slice.layout.clone(),
+                export: None,
             }),
             None => Err(self.missing(&slice.id)),
         }

@@ -1,22 +1,29 @@
 //! The configured pools: opened at the start, looked after all the while.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use crashsafe::Disk;
+use objstore::ObjectStore;
 use tokio_util::sync::CancellationToken;
 
 use super::ServeError;
 use crate::bulk::{Images, Workers};
+use crate::catalog::Catalog;
 use crate::command::{Program, SystemCommands};
-use crate::config::{LvmConfig, PoolConfig};
+use crate::config::{Config, LvmConfig, PoolConfig};
+use crate::keys::{ClusterKey, WrappedKey};
 use crate::lvm::group::VolumeGroup;
+use crate::pool::bottomless::{BottomlessConfig, BottomlessPool, DiskKeys};
 use crate::pool::file::{FilePool, FilePoolConfig};
 use crate::pool::lvm::{LvmPool, LvmPoolConfig};
 use crate::pool::{Capacity, Pool, PoolError, Shed};
 use crate::random::Random;
 use crate::service::Service;
+use crate::volume::VolumeId;
 
 /// Time between two looks at a pool: less than its headroom lasts when it is filled at full speed.
 const TEND_EVERY: Duration = Duration::from_secs(1);
@@ -76,6 +83,53 @@ impl Opener {
         }
         Ok(pools)
     }
+}
+
+/// What the catalog and the key file say of a volume's key.
+#[derive(Debug)]
+struct CatalogKeys {
+    catalog: Catalog,
+    disk: Arc<dyn Disk>,
+    cluster_key: PathBuf,
+}
+
+#[async_trait]
+impl DiskKeys for CatalogKeys {
+    async fn of(&self, volume: &VolumeId) -> Result<(ClusterKey, WrappedKey), String> {
+        let wanted = volume.clone();
+        let found = self.catalog.transact(move |tx| Ok(tx.volume(&wanted)?));
+        let record = found.await.map_err(|error| crate::ops::chain(&error))?;
+        let record = record.ok_or_else(|| format!("volume {volume} is not in the catalog"))?;
+        let key = ClusterKey::load(&*self.disk, &self.cluster_key);
+        let key = key.map_err(|error| crate::ops::chain(&error))?;
+        let key = key.ok_or_else(|| format!("{} is not there", self.cluster_key.display()))?;
+        Ok((key, record.wrapped_key))
+    }
+}
+
+/// The pool of bottomless volumes; none where volumed has no configuration file that their processes could read.
+pub(super) fn bottomless(
+    config: &Config,
+    disk: &Arc<dyn Disk>,
+    store: &Arc<dyn ObjectStore>,
+    catalog: &Catalog,
+) -> Option<Arc<dyn Pool>> {
+    let config_file = std::path::absolute(config.file.as_ref()?).ok()?;
+    let settings = BottomlessConfig {
+        program: std::env::current_exe().ok()?,
+        config_file,
+        data_dir: config.data_dir.clone(),
+        ring_bytes: config.bottomless.ring_bytes,
+        cache_bytes: config.bottomless.cache_bytes,
+        reserve_bytes: config.bottomless.reserve_bytes,
+    };
+    let keys = CatalogKeys {
+        catalog: catalog.clone(),
+        disk: Arc::clone(disk),
+        cluster_key: config.cluster_key(),
+    };
+    let pool = BottomlessPool::new(settings, Arc::clone(disk), Arc::clone(store), Arc::new(keys));
+    Some(Arc::new(pool))
 }
 
 /// Finds the programs, and says now which one is missing.

@@ -52,6 +52,9 @@ pub struct VolumeView {
     pub purge_after: Option<Timestamp>,
     pub last_verified_restore: Option<Timestamp>,
     pub operation: Option<String>,
+    /// How the disk of a bottomless volume is, while it is served; only where one volume is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<serde_json::Value>,
 }
 
 impl VolumeView {
@@ -104,6 +107,7 @@ impl VolumeView {
             purge_after: volume.purge_after,
             last_verified_restore: volume.last_verified_restore,
             operation,
+            disk: None,
         }
     }
 }
@@ -190,6 +194,8 @@ pub struct DeviceView {
     pub format: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub passphrase: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub export: Option<String>,
 }
 
 impl std::fmt::Debug for DeviceView {
@@ -204,9 +210,10 @@ impl std::fmt::Debug for DeviceView {
 impl AttachmentView {
     /// Shows an attachment.
     pub fn new(volume: &Volume, view: VolumeView, device: &Device) -> Self {
-        let (format, passphrase) = match &device.layout {
-            Layout::Raw => ("raw", None),
-            Layout::Luks { passphrase } => ("luks", Some(passphrase.to_string())),
+        let (format, passphrase) = match (&device.layout, &device.export) {
+            (_, Some(_)) => ("nbd", None),
+            (Layout::Raw, None) => ("raw", None),
+            (Layout::Luks { passphrase }, None) => ("luks", Some(passphrase.to_string())),
         };
         Self {
             volume: view,
@@ -218,6 +225,7 @@ impl AttachmentView {
                 path: device.path.clone(),
                 format,
                 passphrase,
+                export: device.export.clone(),
             },
         }
     }

@@ -79,6 +79,11 @@ impl Service {
     /// 422 for a retention out of range, 412 for a deleted volume.
     pub async fn update(&self, id: &VolumeId, request: UpdateRequest) -> Result<Volume, Refusal> {
         let retention = check_retention(request.snapshot_retention.as_ref())?;
+        if request.auto_backup_enabled == Some(true)
+            && self.pool(&self.volume(id).await?.pool)?.is_bottomless()
+        {
+            return Err(Refusal::invalid(super::kinds::NO_SNAPSHOTS));
+        }
         let (id, now) = (id.clone(), self.ctx.clock.now());
         let updated = self.ctx.catalog.transact(move |tx| {
             let volume = tx
@@ -253,6 +258,9 @@ impl Service {
         slot: Option<Timestamp>,
     ) -> Result<(SnapshotId, Handle), Refusal> {
         let volume = self.volume(id).await?;
+        if self.pool(&volume.pool)?.is_bottomless() {
+            return Err(Refusal::invalid(super::kinds::NO_SNAPSHOTS));
+        }
         if volume.host_path.is_some() && !self.pool(&volume.pool)?.capabilities().atomic_snapshot {
             return Err(Refusal::invalid(mounted_here(&volume)));
         }

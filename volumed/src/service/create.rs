@@ -6,6 +6,7 @@ use serde_json::{Number, json};
 
 use super::commands::unfinished;
 use super::fields::{NAME_RULE, check_app, check_counts, check_name, check_retention, check_size};
+use super::kinds::check_bottomless;
 use super::placement::{self, Wish};
 use super::room::Room;
 use super::{Service, refusal};
@@ -124,27 +125,11 @@ impl Service {
                 settings.region
             )));
         }
-        match request.r#type.as_deref() {
-            None | Some("" | "local") => {}
-            Some("bottomless") => {
-                return Err(Refusal::invalid(
-                    "bottomless volumes are not offered by this node; use type local",
-                ));
-            }
-            Some(other) => return Err(Refusal::invalid(format!("type {other:?} is unknown; use local"))),
+        let found = self.wanted_pool(request)?;
+        let pool = found.name();
+        if found.is_bottomless() {
+            check_bottomless(request)?;
         }
-        let pool = request
-            .pool
-            .as_deref()
-            .filter(|p| !p.is_empty())
-            .unwrap_or(self.ctx.pools.default_name());
-        let Some(found) = self.ctx.pools.get(pool) else {
-            let known: Vec<&str> = self.ctx.pools.all().map(|p| p.name()).collect();
-            return Err(Refusal::invalid(format!(
-                "pool {pool:?} is unknown; this node has {}",
-                known.join(", ")
-            )));
-        };
         if request.encrypted.unwrap_or(true) && !found.capabilities().encryption {
             return Err(Refusal::invalid(format!(
                 "pool {pool} cannot encrypt; pass encrypted: false or use another"
@@ -167,7 +152,7 @@ impl Service {
             size: request
                 .size_gb
                 .as_ref()
-                .map(|n| check_size(n, settings.size_max))
+                .map(|n| check_size(n, self.size_max(&**found)))
                 .transpose()?,
             encrypted: request.encrypted,
             fstype: fstype.transpose()?,
@@ -181,7 +166,7 @@ impl Service {
                     request.snapshot_retention_weekly.as_ref(),
                 ],
             )?,
-            auto_backup_enabled: request.auto_backup_enabled.unwrap_or(true),
+            auto_backup_enabled: request.auto_backup_enabled.unwrap_or(!found.is_bottomless()),
             pool: pool.to_owned(),
             zone: request.zone.clone().filter(|z| !z.is_empty()),
             unique_zone: request.require_unique_zone.unwrap_or(true),
@@ -305,6 +290,14 @@ impl Service {
             snapshot_blocked: None,
             failure: None,
         };
+        if let Source::Volume(source) = source
+            && self.pool(&source.pool)?.is_bottomless()
+        {
+            return Err(Refusal::invalid(format!(
+                "volume {} is bottomless and cannot be forked yet",
+                source.id
+            )));
+        }
         match source {
             Source::Nothing => {}
             Source::Snapshot(snapshot) => self.draft_restore(&mut volume, spec, snapshot)?,

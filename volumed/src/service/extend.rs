@@ -18,10 +18,9 @@ impl Service {
     /// # Errors
     /// 422 for a size that is not larger, or too large, or that the pool cannot promise.
     pub async fn extend(&self, id: &VolumeId, size_gb: Option<&Number>) -> Result<Volume, Refusal> {
-        let max = self.ctx.settings.size_max;
         let number = size_gb.ok_or_else(|| Refusal::invalid("size_gb is required: the new size, in GB"))?;
         let volume = self.volume(id).await?;
-        let to = check_size(number, max)?;
+        let to = check_size(number, self.size_max(&**self.pool(&volume.pool)?))?;
         let mut handle = self.begin_extend(&volume, to, None).await?;
         self.settle(&mut handle).await?;
         self.volume(id).await
@@ -34,12 +33,9 @@ impl Service {
         to: SizeGb,
         wish: Option<AutoExtend>,
     ) -> Result<Handle, Refusal> {
-        let room = self.room(&**self.pool(&volume.pool)?).await?;
-        let (subject, now, max) = (
-            volume.id.clone(),
-            self.ctx.clock.now(),
-            self.ctx.settings.size_max,
-        );
+        let pool = &**self.pool(&volume.pool)?;
+        let room = self.room(pool).await?;
+        let (subject, now, max) = (volume.id.clone(), self.ctx.clock.now(), self.size_max(pool));
         let change = Change::new(move |tx| {
             let volume = tx
                 .volume(&subject)?
@@ -75,7 +71,9 @@ impl Service {
 
     /// Extends a volume as its machine wishes, if it is time; what stands in the way is told once.
     pub(super) async fn auto_extend(&self, volume: &Volume, wish: AutoExtend) {
-        let blocked = match wish.decide(volume, self.ctx.settings.size_max) {
+        let pool = self.pool(&volume.pool);
+        let max = pool.map_or(self.ctx.settings.size_max, |pool| self.size_max(&**pool));
+        let blocked = match wish.decide(volume, max) {
             Decision::Rest => None,
             Decision::Blocked { why } => Some(why),
             Decision::Extend { to, .. } => match self.begin_extend(volume, to, Some(wish)).await {

@@ -22,6 +22,11 @@ impl Service {
     pub async fn mount(&self, id: &VolumeId, path: &Path) -> Result<Volume, Refusal> {
         check_path(path)?;
         let volume = self.volume(id).await?;
+        if self.pool(&volume.pool)?.is_bottomless() {
+            return Err(Refusal::invalid(format!(
+                "volume {id} is bottomless and cannot be mounted on the host yet; attach it to a machine"
+            )));
+        }
         let command = Command::Mount {
             path: path.to_owned(),
         };

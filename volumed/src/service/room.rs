@@ -121,7 +121,11 @@ impl Service {
         }
         let usage = pool.usage().await.map_err(|e| Refusal::unavailable(chain(&e)))?;
         Ok(Room {
-            promisable_bytes: pool.capacity().promisable_bytes(&usage),
+            promisable_bytes: if pool.is_bottomless() {
+                u64::MAX
+            } else {
+                pool.capacity().promisable_bytes(&usage)
+            },
             captures_count: !pool.capabilities().reflink,
         })
     }

@@ -109,6 +109,7 @@ impl LvmPool {
             path: self.plain_of(&lv.name, device, &slice.layout).await?,
             // dm-crypt has dealt with the encryption.
             layout: Layout::Raw,
+            export: None,
         })
     }
 

@@ -1,0 +1,185 @@
+//! Bottomless volumes as volumed offers them: made, held, served by processes that outlive it, and gone without a trace.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use daemon::unix_http::{CallError, Client};
+use it::disks::NbdClient;
+use it::volumed::Volumed;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+const MIB: usize = 1 << 20;
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn request() -> Value {
+    json!({"app": "shop", "name": "data", "region": "local", "size_gb": 1, "type": "bottomless", "require_unique_zone": false})
+}
+
+async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> Result<T> {
+    let looking = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            ticks.tick().await;
+            if let Some(found) = look().await {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking)
+        .await
+        .with_context(|| format!("never: {what}"))
+}
+
+/// Gives the volume to a machine; returns the socket of its export.
+async fn attach(client: &Client, id: &str) -> Result<String> {
+    let body = json!({"machine_id": "m1"});
+    let attached: Value = client.post(&format!("/v1/volumes/{id}/attach"), &body).await?;
+    let device = &attached["device"];
+    ensure!(device["format"] == "nbd" && device["export"] == id, "{attached}");
+    Ok(device["path"].as_str().unwrap().to_owned())
+}
+
+async fn shown(client: &Client, id: &str) -> Value {
+    client.get(&format!("/v1/volumes/{id}")).await.unwrap()
+}
+
+/// The process that serves the volume's disk now.
+async fn served_by(client: &Client, id: &str) -> Option<u64> {
+    let disk = shown(client, id).await["disk"].clone();
+    (disk["state"] == "serving")
+        .then(|| disk["pid"].as_u64())
+        .flatten()
+}
+
+fn write(socket: &str, pattern: u8) -> Result<()> {
+    let mut export = NbdClient::connect(Path::new(socket))?;
+    export.write(0, &vec![pattern; MIB])?;
+    Ok(export.flush()?)
+}
+
+fn read(socket: &str) -> Result<Vec<u8>> {
+    Ok(NbdClient::connect(Path::new(socket))?.read(0, MIB)?)
+}
+
+fn refused(result: Result<Value, CallError>) -> (u16, String) {
+    match result {
+        Err(CallError::Status { status, error, .. }) => (status, error),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bottomless_volume_is_served_whoever_dies_and_leaves_nothing_behind() -> Result<()> {
+    let mut volumed = Volumed::new().await?;
+    let mut running = volumed.start().await?;
+    let client = volumed.client();
+    let id = volumed.create(&client, &request()).await?;
+    let made = shown(&client, &id).await;
+    ensure!(
+        made["type"] == "bottomless" && made["encrypted"] == true && made["auto_backup_enabled"] == false,
+        "{made}"
+    );
+    let socket = attach(&client, &id).await?;
+    write(&socket, 1)?;
+    let first = served_by(&client, &id).await.context("served")?;
+
+    // volumed dies: whoever writes does not notice.
+    running.kill_hard()?;
+    write(&socket, 2)?;
+    let mut running = volumed.start().await?;
+    ensure!(served_by(&client, &id).await == Some(first), "another process");
+
+    // The process dies: another takes its place.
+    kill_process(Pid::from_raw(i32::try_from(first)?).unwrap(), Signal::KILL)?;
+    let second = until("served again", async || {
+        served_by(&client, &id).await.filter(|pid| *pid != first)
+    })
+    .await?;
+    ensure!(read(&socket)? == vec![2; MIB], "what was flushed is gone");
+
+    // Both die, as in a power cut; whoever holds the volume gets it again.
+    running.kill_hard()?;
+    kill_process(Pid::from_raw(i32::try_from(second)?).unwrap(), Signal::KILL)?;
+    let _running = volumed.start().await?;
+    until("served after both died", async || served_by(&client, &id).await).await?;
+    ensure!(read(&socket)? == vec![2; MIB], "what was flushed is gone");
+
+    let extended: Value = client
+        .put(&format!("/v1/volumes/{id}/extend"), &json!({"size_gb": 600}))
+        .await?;
+    ensure!(extended["volume"]["size_gb"] == 600, "{extended}");
+    volumed.rest(&client).await?;
+    ensure!(
+        NbdClient::connect(Path::new(&socket))?.size_bytes() == 600 << 30,
+        "not 600 GB"
+    );
+
+    // Given back, it ends once the bucket has it all; what was written is there for the next holder.
+    let generation = shown(&client, &id).await["generation"].clone();
+    let body = json!({"machine_id": "m1", "generation": generation});
+    let _: Value = client.post(&format!("/v1/volumes/{id}/detach"), &body).await?;
+    until("ended", async || {
+        shown(&client, &id).await["disk"].is_null().then_some(())
+    })
+    .await?;
+    let socket = attach(&client, &id).await?;
+    ensure!(read(&socket)? == vec![2; MIB], "what was uploaded is gone");
+
+    let generation = shown(&client, &id).await["generation"].clone();
+    let body = json!({"machine_id": "m1", "generation": generation});
+    let _: Value = client.post(&format!("/v1/volumes/{id}/detach"), &body).await?;
+    let _: Value = client.delete(&format!("/v1/volumes/{id}")).await?;
+    let _: Value = client
+        .post(&format!("/v1/volumes/{id}/purge"), &json!({}))
+        .await?;
+    until("purged", async || {
+        let left = std::fs::read_dir(volumed.path("volumed/disks")).unwrap().count();
+        (left == 0).then_some(())
+    })
+    .await?;
+    let left = volumed.keys("disk/").await?;
+    ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_bottomless_volume_cannot_do_is_refused_before_anything_is_made() -> Result<()> {
+    let mut volumed = Volumed::new().await?;
+    let _running = volumed.start().await?;
+    let client = volumed.client();
+    let id = volumed.create(&client, &request()).await?;
+    let with = |field: &str, value: Value| {
+        let mut body = request();
+        body[field] = value;
+        body
+    };
+    let bodies = [
+        with("encrypted", json!(false)),
+        with("auto_backup_enabled", json!(true)),
+        with("source_volume_id", json!(id)),
+        with("pool", json!("default")),
+        with("size_gb", json!(100_000)),
+        with("type", json!("endless")),
+        json!({"app": "shop", "name": "copy", "source_volume_id": id, "require_unique_zone": false}),
+    ];
+    for body in bodies {
+        let (status, sentence) = refused(client.post("/v1/volumes", &body).await);
+        ensure!(status == 422, "{body}: {status} {sentence}");
+    }
+    let path = format!("/v1/volumes/{id}");
+    let snapshot = refused(client.post(&format!("{path}/snapshots"), &json!({})).await);
+    let mount = json!({"host_path": volumed.path("mnt")});
+    let mounted = refused(client.put(&format!("{path}/mount"), &mount).await);
+    let scheduled = refused(client.put(&path, &json!({"auto_backup_enabled": true})).await);
+    for (status, sentence) in [snapshot, mounted, scheduled] {
+        ensure!(
+            status == 422 && sentence.contains("bottomless"),
+            "{status} {sentence}"
+        );
+    }
+    let all: Value = client.get("/v1/volumes").await?;
+    ensure!(all.as_array().unwrap().len() == 1, "{all}");
+    Ok(())
+}
