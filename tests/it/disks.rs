@@ -113,7 +113,7 @@ async fn a_disk_without_its_slice_is_a_prefix_and_says_that_something_is_lost() 
     uploaded(&served).await.unwrap();
     let stored = writer.stamp();
     site.pause().unwrap();
-    let (writer, _client) = write(writer, client, 2, 40).await.unwrap();
+    let (writer, _client) = write(writer, client, 2, 10).await.unwrap();
     served.kill().unwrap();
     site.resume().unwrap();
     std::fs::remove_file(host.dir().join("slice")).unwrap();
@@ -329,6 +329,53 @@ async fn a_flipped_bit_in_an_object_is_an_error_and_never_data() {
         }
     }
     assert!(refused > 0, "the damage was not met");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_once_is_read_from_the_slice_and_damage_there_is_fetched_anew() {
+    let (site, host) = site().await.unwrap();
+    let cache_at = host.set_cache(4 * MIB).unwrap();
+    let served = host.serve(&[]).await.unwrap();
+    let mut client = served.connect().unwrap();
+    let data: Vec<u8> = (0..32_768_u32)
+        .flat_map(|number| (number * 77).to_le_bytes())
+        .collect();
+    client.write(0, &data).unwrap();
+    uploaded(&served).await.unwrap();
+    assert_eq!(client.read(0, data.len()).unwrap(), data);
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    while !flip_line(&host, cache_at).unwrap() {
+        ticks.tick().await;
+    }
+    assert_eq!(client.read(0, data.len()).unwrap(), data);
+    let before = served.status().await.unwrap();
+    site.pause().unwrap();
+    assert_eq!(client.read(0, data.len()).unwrap(), data);
+    site.resume().unwrap();
+    let after = served.status().await.unwrap();
+    assert_eq!(before["cache_miss_bytes"], after["cache_miss_bytes"]);
+    assert!(
+        before["cache_hit_bytes"].as_u64() < after["cache_hit_bytes"].as_u64(),
+        "{after}"
+    );
+}
+
+/// Changes the first line of the cache, once it is there.
+fn flip_line(host: &Host, cache_at: u64) -> Result<bool> {
+    use std::os::unix::fs::FileExt as _;
+    let slice = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(host.dir().join("slice"))?;
+    let mut line = vec![0; 64 << 10];
+    slice.read_exact_at(&mut line, cache_at)?;
+    if line.iter().all(|byte| *byte == 0) {
+        return Ok(false);
+    }
+    line.iter_mut().for_each(|byte| *byte ^= 4);
+    slice.write_all_at(&line, cache_at)?;
+    slice.sync_all()?;
+    Ok(true)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -211,6 +211,20 @@ impl Host {
         )?)
     }
 
+    /// Gives a slice that is not made yet a read cache; returns the byte at which it lies.
+    ///
+    /// # Errors
+    /// As [`Self::set`].
+    pub fn set_cache(&self, cache_bytes: u64) -> Result<u64> {
+        let settings: Value = serde_json::from_slice(&std::fs::read(self.dir.join("settings.json"))?)?;
+        let mut slice = settings["slice"].clone();
+        slice["cache_bytes"] = cache_bytes.into();
+        let bytes = |field: &str| slice[field].as_u64().context("a size");
+        let at = 2 * 4096 + bytes("ring_bytes")? + bytes("map_bytes")?;
+        self.set("slice", slice.clone())?;
+        Ok(at)
+    }
+
     /// Starts the process.
     ///
     /// # Errors

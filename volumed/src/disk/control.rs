@@ -78,6 +78,10 @@ pub struct Figures {
     pub snapshots: u64,
     /// Connections to the export.
     pub clients: u64,
+    /// Bytes of objects that guests wanted and that the cache had, since the process began.
+    pub cache_hit_bytes: u64,
+    /// Those that it had not.
+    pub cache_miss_bytes: u64,
 }
 
 impl From<Report> for Figures {
@@ -86,6 +90,7 @@ impl From<Report> for Figures {
             epoch,
             size_blocks,
             stats,
+            cache,
             clients,
             snapshots,
         } = report;
@@ -104,6 +109,8 @@ impl From<Report> for Figures {
             objects: stats.objects,
             snapshots: snapshots as u64,
             clients: clients as u64,
+            cache_hit_bytes: cache.hit_bytes,
+            cache_miss_bytes: cache.miss_bytes,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod clients;
 mod journal_io;
+mod object_reads;
 mod outputs;
 mod reads;
 
@@ -16,11 +17,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use log_disk::{
-    Durability, Engine, Epoch, Input, Lag, OnOutage, Outcome, Output, Request, RequestId, Seq, Stats,
-    Stopped, Time,
+    CacheStats, Durability, Engine, Epoch, FetchId, Input, Lag, Layout, OnOutage, Outcome, Output, Request,
+    RequestId, Seq, Stats, Stopped, Time,
 };
 use rustix::event::EventfdFlags;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
 
 use super::clock;
@@ -32,6 +34,7 @@ use super::store::Bucket;
 use super::sys::{Ended, Held, Uring};
 use clients::{ClientId, Clients};
 use journal_io::JournalIo;
+use object_reads::{ObjectReads, Part};
 use reads::Reads;
 
 /// Events that may wait for the thread; who sends more waits.
@@ -44,11 +47,10 @@ const END_WITHIN_US: u64 = 5_000_000;
 pub(super) enum Event {
     /// Something that the engine waits for.
     Input(Box<Input>),
-    /// The parts of a read that lie in objects, each with its place in the answer; `None` when they cannot be read.
-    Fetched {
-        read: log_disk::ReadId,
-        parts: Option<Vec<(usize, Bytes)>>,
-    },
+    /// The front of the object that a part of a read lies in; `None` when it cannot be read.
+    Front { part: Part, layout: Option<Arc<Layout>> },
+    /// Bytes of an object; `None` when they cannot be read.
+    Got { fetch: FetchId, bytes: Option<Bytes> },
     /// Somebody wants something.
     Order(Order),
 }
@@ -84,6 +86,7 @@ pub(super) struct Report {
     pub(super) epoch: Epoch,
     pub(super) size_blocks: u64,
     pub(super) stats: Stats,
+    pub(super) cache: CacheStats,
     pub(super) clients: usize,
     pub(super) snapshots: usize,
 }
@@ -185,6 +188,10 @@ enum Tag {
     Superblock { synced: bool },
     /// The first page of a record that a read needs, or the pages of its piece.
     Journal(journal_io::Step),
+    /// A line of the cache, read.
+    Slot(u64),
+    /// A line of the cache, written.
+    Fill(u64),
     /// A client has come.
     Accept,
     /// A client said something.
@@ -238,11 +245,15 @@ pub(super) struct Driver {
     next_request: u64,
     reads: Reads,
     journal_io: JournalIo,
+    objects: ObjectReads,
     clients: Clients,
     /// Clients that have something to be sent or looked at.
     busy: Vec<ClientId>,
     phase: Phase,
     ended: Option<Ending>,
+    /// Ends what was [started](Driver::start) with the thread.
+    over: CancellationToken,
+    _ends: DropGuard,
 }
 
 impl Driver {
@@ -253,7 +264,10 @@ impl Driver {
     pub(super) fn new(parts: Parts) -> io::Result<Self> {
         let mut ring = Uring::new(&parts.slice.descriptor()?)?;
         let journal_io = JournalIo::new(&mut ring);
+        let slice = parts.slice.settings();
+        let objects = ObjectReads::new(slice.cache_at(), slice.cache_bytes);
         ring.receive(Tag::Wake, &parts.orders.wake, vec![0; 8], 0);
+        let over = CancellationToken::new();
         Ok(Self {
             engine: parts.engine,
             ring,
@@ -269,10 +283,13 @@ impl Driver {
             next_request: 0,
             reads: Reads::default(),
             journal_io,
+            objects,
             clients: Clients::default(),
             busy: Vec::new(),
             phase: Phase::default(),
             ended: None,
+            _ends: over.clone().drop_guard(),
+            over,
         })
     }
 
@@ -343,7 +360,8 @@ impl Driver {
     fn event(&mut self, event: Event) {
         match event {
             Event::Input(input) => self.feed(*input),
-            Event::Fetched { read, parts } => self.fetched(read, parts),
+            Event::Front { part, layout } => self.front_came(part, layout),
+            Event::Got { fetch, bytes } => self.got(fetch, bytes),
             Event::Order(order) => self.order(order),
         }
     }
@@ -356,6 +374,7 @@ impl Driver {
                     epoch: self.engine.epoch(),
                     size_blocks: self.engine.size_blocks(),
                     stats: self.engine.stats(),
+                    cache: self.objects.stats(),
                     clients: self.clients.count(),
                     snapshots: self.engine.head().snapshots.len(),
                 };
@@ -424,6 +443,8 @@ impl Driver {
             }),
             Tag::Superblock { synced } => self.superblock_ended(synced, result, held),
             Tag::Journal(step) => self.journal_ended(step, result, held),
+            Tag::Slot(number) => self.slot_came(number, result, held),
+            Tag::Fill(number) => self.filled(number, result, held),
             Tag::Accept => self.accepted(&result, held),
             Tag::Receive(client) => self.received(client, result, held),
             Tag::Send(client) => self.sent(client, result, &held),
@@ -467,10 +488,16 @@ impl Driver {
 
     /// Starts something that takes its time; what it returns comes back as an event.
     fn start(&self, name: &'static str, work: impl Future<Output = Event> + Send + 'static) {
-        let orders = self.orders.clone();
+        let (orders, over) = (self.orders.clone(), self.over.clone());
         daemon::spawn(name, async move {
-            // The thread may have ended meanwhile.
-            let _unheard = orders.send(work.await).await;
+            tokio::select! {
+                // Whatever was asked of the store may happen or not, as after a crash: nobody waits for it any more.
+                () = over.cancelled() => {}
+                event = work => {
+                    // The thread may have ended meanwhile.
+                    let _unheard = orders.send(event).await;
+                }
+            }
         });
     }
 }

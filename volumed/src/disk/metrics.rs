@@ -60,6 +60,11 @@ pub(super) struct Metrics {
     garbage_bytes: Gauge,
     snapshots: Gauge,
     clients: Gauge,
+    cache_hit_bytes: Gauge,
+    cache_miss_bytes: Gauge,
+    cache_fetched_bytes: Gauge,
+    cache_lines: Gauge,
+    cache_distrusted: Gauge,
 }
 
 const REQUESTS: [&str; 5] = ["read", "write", "zero", "flush", "status"];
@@ -93,6 +98,11 @@ impl Metrics {
             garbage_bytes: Gauge::default(),
             snapshots: Gauge::default(),
             clients: Gauge::default(),
+            cache_hit_bytes: Gauge::default(),
+            cache_miss_bytes: Gauge::default(),
+            cache_fetched_bytes: Gauge::default(),
+            cache_lines: Gauge::default(),
+            cache_distrusted: Gauge::default(),
         };
         registry.register(|registry| {
             registry.register(
@@ -107,11 +117,12 @@ impl Metrics {
                 puts,
             );
         });
+        metrics.register_counters(registry);
         metrics.register_figures(registry);
         metrics
     }
 
-    fn register_figures(&self, registry: &daemon::metrics::Metrics) {
+    fn register_counters(&self, registry: &daemon::metrics::Metrics) {
         let counters = [
             (
                 "disk_written_bytes",
@@ -125,6 +136,14 @@ impl Metrics {
                 &self.journal_bytes,
             ),
         ];
+        registry.register(|registry| {
+            for (name, help, counter) in counters {
+                registry.register(name, help, counter.clone());
+            }
+        });
+    }
+
+    fn register_figures(&self, registry: &daemon::metrics::Metrics) {
         let gauges = [
             (
                 "disk_epoch",
@@ -182,11 +201,33 @@ impl Metrics {
             ),
             ("disk_snapshots", "Snapshots kept", &self.snapshots),
             ("disk_clients", "Connections to the export", &self.clients),
+            (
+                "disk_cache_hit_bytes",
+                "Bytes of objects that guests wanted and that were here",
+                &self.cache_hit_bytes,
+            ),
+            (
+                "disk_cache_miss_bytes",
+                "Those that were not",
+                &self.cache_miss_bytes,
+            ),
+            (
+                "disk_cache_fetched_bytes",
+                "Bytes fetched for the cache",
+                &self.cache_fetched_bytes,
+            ),
+            (
+                "disk_cache_lines",
+                "Lines of 64 KiB in the cache",
+                &self.cache_lines,
+            ),
+            (
+                "disk_cache_distrusted",
+                "Lines that did not open, and were fetched anew",
+                &self.cache_distrusted,
+            ),
         ];
         registry.register(|registry| {
-            for (name, help, counter) in counters {
-                registry.register(name, help, counter.clone());
-            }
             for (name, help, gauge) in gauges {
                 registry.register(name, help, gauge.clone());
             }
@@ -230,6 +271,7 @@ impl Metrics {
             epoch,
             size_blocks,
             stats,
+            cache,
             clients,
             snapshots,
         } = report;
@@ -251,6 +293,11 @@ impl Metrics {
             (&self.garbage_bytes, bytes(stored.saturating_sub(live))),
             (&self.snapshots, *snapshots as u64),
             (&self.clients, *clients as u64),
+            (&self.cache_hit_bytes, cache.hit_bytes),
+            (&self.cache_miss_bytes, cache.miss_bytes),
+            (&self.cache_fetched_bytes, cache.fetched_bytes),
+            (&self.cache_lines, cache.lines),
+            (&self.cache_distrusted, cache.distrusted),
         ];
         for (gauge, value) in figures {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));

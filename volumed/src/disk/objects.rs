@@ -114,15 +114,7 @@ impl Reader {
         runs: &[Run],
         purpose: Purpose,
     ) -> Result<Vec<Bytes>, ReadError> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match self.read(runs, purpose).await {
-                Err(ReadError::Store(error)) if worth_another(&error) && Instant::now() < until => {
-                    tokio::time::sleep(AGAIN).await;
-                }
-                ended => return ended,
-            }
-        }
+        patiently(|| self.read(runs, purpose)).await
     }
 
     /// Reads runs; the answer has the blocks of each, in the same order.
@@ -209,6 +201,42 @@ impl Reader {
         Ok(opened)
     }
 
+    /// Returns an object's front, and goes on trying for some minutes while the store does not answer.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub(super) async fn front_patiently(
+        &self,
+        name: ObjectName,
+        purpose: Purpose,
+    ) -> Result<Arc<Layout>, ReadError> {
+        patiently(|| self.front(name, purpose)).await
+    }
+
+    /// Returns bytes of an object, all of them, and goes on trying for some minutes while the store does not answer.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub(super) async fn bytes_patiently(
+        &self,
+        name: ObjectName,
+        range: Range<u64>,
+        purpose: Purpose,
+    ) -> Result<Bytes, ReadError> {
+        patiently(|| self.bytes(name, range.clone(), purpose)).await
+    }
+
+    async fn bytes(&self, name: ObjectName, range: Range<u64>, purpose: Purpose) -> Result<Bytes, ReadError> {
+        let (seq, flaw, len) = (name.seq, Flaw::Cut, range.end - range.start);
+        let got = self.bucket.get(name, range, purpose).await?;
+        let bytes = got.ok_or(ReadError::Missing { seq })?;
+        if bytes.len() as u64 == len {
+            Ok(bytes)
+        } else {
+            Err(ReadError::Damaged { seq, flaw })
+        }
+    }
+
     /// Returns an object's front.
     ///
     /// # Errors
@@ -233,7 +261,8 @@ impl Reader {
         Ok(self.remember(name, layout))
     }
 
-    fn known(&self, name: ObjectName) -> Option<Arc<Layout>> {
+    /// Returns an object's front, if it is in memory.
+    pub(super) fn known(&self, name: ObjectName) -> Option<Arc<Layout>> {
         let mut fronts = self.fronts.lock().unwrap_or_else(PoisonError::into_inner);
         fronts.clock += 1;
         let clock = fronts.clock;
@@ -264,6 +293,22 @@ impl Reader {
             fronts.extents -= old.extents.len();
         }
         layout
+    }
+}
+
+/// Asks again while the store does not answer, for as long as a guest's read is tried for.
+async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, ReadError>
+where
+    F: Future<Output = Result<T, ReadError>>,
+{
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Err(ReadError::Store(error)) if worth_another(&error) && Instant::now() < until => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            ended => return ended,
+        }
     }
 }
 

@@ -38,6 +38,7 @@ impl Driver {
                 });
             }
             Output::Delete { name } => {
+                self.objects.forget(name.seq);
                 let bucket = self.bucket.clone();
                 self.start("disk-delete", async move {
                     let done = bucket.delete(name).await;

@@ -7,10 +7,9 @@ use log_disk::{BLOCK_BYTES, Input, ReadId, ReadPart, RequestId, Source};
 use tracing::error;
 
 use super::clients::Asked;
-use super::{Driver, Event, Waiter};
+use super::object_reads::Part;
+use super::{Driver, Waiter};
 use crate::disk::journal::Place;
-use crate::disk::objects::Run;
-use crate::disk::store::{chain, purpose};
 
 /// Reads under way, and the data of those that are done and not told yet.
 #[derive(Debug, Default)]
@@ -54,7 +53,7 @@ impl Driver {
             missing: 0,
             failed: false,
         };
-        let (mut from_slice, mut from_store) = (Vec::new(), Vec::new());
+        let (mut from_slice, mut from_objects) = (Vec::new(), Vec::new());
         let mut to = 0;
         for part in parts {
             let len = bytes_of(part.blocks);
@@ -82,64 +81,38 @@ impl Driver {
                         }
                     }
                 }
-                Some(Source::Object { object, at }) => match self.engine.object_name(object) {
-                    Some(name) => from_store.push((
+                Some(Source::Object { object, at }) => {
+                    let Some(name) = self.engine.object_name(object) else {
+                        panic!("the map names object {object}, of which the engine does not know")
+                    };
+                    from_objects.push(Part {
+                        read,
                         to,
-                        Run {
-                            name,
-                            at,
-                            blocks: part.blocks,
-                        },
-                    )),
-                    None => panic!("the map names object {object}, of which the engine does not know"),
-                },
+                        name,
+                        lba: part.lba,
+                        at,
+                        blocks: part.blocks,
+                    });
+                }
             }
             to += len;
         }
-        reading.missing = from_slice.len() + usize::from(!from_store.is_empty());
+        reading.missing = from_slice.len() + from_objects.len();
         self.reads.running.insert(read, reading);
         for (place, to) in from_slice {
             self.read_journal(read, place, to);
         }
-        if !from_store.is_empty() {
-            self.fetch(read, from_store);
+        let ahead = (!from_objects.is_empty()).then(|| parts[0].lba);
+        for part in from_objects {
+            self.read_object(part);
+        }
+        if let Some(lba) = ahead {
+            self.read_ahead(lba, blocks);
         }
         self.finish_read(read);
     }
 
-    fn fetch(&self, read: ReadId, wanted: Vec<(usize, Run)>) {
-        let reader = self.sealing.reader.clone();
-        self.start("disk-fetch", async move {
-            let (places, runs): (Vec<usize>, Vec<Run>) = wanted.into_iter().unzip();
-            let parts = match reader.read_patiently(&runs, purpose::READ).await {
-                Ok(parts) => Some(places.into_iter().zip(parts).collect()),
-                Err(error) => {
-                    error!(error = %chain(&error), "blocks were not read");
-                    None
-                }
-            };
-            Event::Fetched { read, parts }
-        });
-    }
-
-    pub(super) fn fetched(&mut self, read: ReadId, parts: Option<Vec<(usize, Bytes)>>) {
-        let Some(reading) = self.reads.running.get_mut(&read) else {
-            return;
-        };
-        reading.missing -= 1;
-        match parts {
-            Some(parts) => {
-                for (to, bytes) in parts {
-                    reading.data[to..to + bytes.len()].copy_from_slice(&bytes);
-                }
-            }
-            None => reading.failed = true,
-        }
-        self.finish_read(read);
-        self.feed_waiting();
-    }
-
-    /// One part has come from the slice, or never will.
+    /// One part has come, or never will.
     pub(super) fn part_read(&mut self, read: ReadId, to: usize, bytes: Option<&[u8]>) {
         let Some(reading) = self.reads.running.get_mut(&read) else {
             return;
@@ -174,7 +147,7 @@ impl Driver {
     }
 }
 
-fn bytes_of(blocks: u64) -> usize {
+pub(super) fn bytes_of(blocks: u64) -> usize {
     usize::try_from(blocks)
         .unwrap_or(usize::MAX)
         .saturating_mul(BLOCK_BYTES)
