@@ -7,6 +7,7 @@ mod authority;
 mod checkpoints;
 mod collect;
 mod journal;
+mod pins;
 mod port;
 mod reads;
 mod state;
@@ -28,6 +29,7 @@ use authority::Authority;
 use checkpoints::{InFlightCheckpoint, SnapshotWish};
 use collect::Collection;
 use journal::Ring;
+use pins::Pins;
 use reads::ReadPin;
 use timers::{Timers, Wake};
 use upload::Upload;
@@ -39,13 +41,14 @@ use crate::head::Head;
 use crate::objects::{ObjectName, Objects};
 use crate::pressure::DrainRate;
 use crate::runs::RunMap;
-use crate::{Epoch, LeafRef, ObjectSeq, Salt, Sealer, Seq, Time};
+use crate::{Epoch, LeafRef, Lineage, ObjectSeq, Salt, Sealer, Seq, Time};
 
 /// The data plane of one disk.
 #[derive(Debug)]
 pub struct Engine<S> {
     config: Config,
     sealer: Arc<Sealer>,
+    lineage: Lineage,
     salt: Salt,
     epoch: Epoch,
     now: Time,
@@ -90,6 +93,7 @@ pub struct Engine<S> {
     objects_since_checkpoint: u64,
     checkpoint_wanted: bool,
     snapshot_wishes: Vec<SnapshotWish>,
+    pins: Pins,
     graves: BTreeMap<ObjectName, ReadId>,
     deleting: BTreeSet<ObjectName>,
     collection: Collection,
@@ -168,6 +172,7 @@ impl<S: PageStore> Engine<S> {
             Input::Deleted { name, done } => self.deleted(name, done),
             Input::Layout { object, layout } => return self.layout(object, layout, out),
             Input::Sweep { names } => self.sweep(&names),
+            Input::Pins { asked, pins } => self.pins_got(asked, pins),
         }
         Ok(())
     }
@@ -193,6 +198,7 @@ impl<S: PageStore> Engine<S> {
                 size_blocks: self.head.size_blocks,
             });
         }
+        self.advance_pins(out);
         self.advance_deletions(out);
         self.advance_ring(out);
         self.finish_flushes();
@@ -207,6 +213,7 @@ impl<S: PageStore> Engine<S> {
             }
             Wake::Head => self.authority.look_again(),
             Wake::Layout(object) => self.layout_again(object, out),
+            Wake::Pins => self.pins.look_again(),
         }
     }
 

@@ -4,11 +4,14 @@ mod leaf;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 
+use leaf::runs_of;
 pub use leaf::{LEAF_BLOCKS, LEAF_BYTES_MAX, decode_leaf, encode_leaf};
 
 use crate::runs::{Part, RunMap, RunValue};
-use crate::{Flaw, Lba, ObjectSeq};
+use crate::seal::{Kind, Place, TAG_BYTES};
+use crate::{Epoch, Flaw, Lba, ObjectSeq, Salt, Sealer};
 
 /// Where a run of blocks lies: from block `at` of the blocks with data of `object` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,9 +35,13 @@ impl RunValue for Location {
 /// A leaf's number and its bytes; none when it maps nothing any more.
 pub type ChangedLeaf = (u32, Option<Vec<u8>>);
 
-/// Where leaves are kept that memory has no room for; a cache that a crash may empty.
+/// Most bytes of a leaf that a [`PageStore`] is handed.
+pub const PAGED_BYTES_MAX: usize = LEAF_BYTES_MAX + TAG_BYTES;
+
+/// Where leaves are kept that memory has no room for; a cache that a crash may empty. What it is handed is sealed, each time
+/// in another way: bytes that are damaged, another leaf's, or older than the last ones are found out.
 pub trait PageStore: Debug {
-    /// Keeps a leaf's bytes.
+    /// Keeps a leaf's bytes, at most [`PAGED_BYTES_MAX`].
     fn store(&mut self, leaf: u32, bytes: &[u8]);
 
     /// Returns the bytes that were kept last.
@@ -56,8 +63,58 @@ pub struct LostLeaf {
 
 #[derive(Debug)]
 enum Slot {
-    Here { runs: RunMap<Location>, used: u64 },
-    Paged,
+    Here {
+        runs: RunMap<Location>,
+        used: u64,
+    },
+    /// The number that its bytes were sealed with.
+    Paged {
+        number: u64,
+    },
+}
+
+/// How leaves are sealed that are paged out.
+#[derive(Debug)]
+pub struct PageSeal {
+    sealer: Arc<Sealer>,
+    salt: Salt,
+    epoch: Epoch,
+    /// +1 for each.
+    next: u64,
+}
+
+impl PageSeal {
+    /// Creates the seal of one map in one epoch, whose `salt` is drawn for it.
+    #[must_use]
+    pub fn new(sealer: Arc<Sealer>, salt: Salt, epoch: Epoch) -> Self {
+        Self {
+            sealer,
+            salt,
+            epoch,
+            next: 0,
+        }
+    }
+
+    fn place(&self, leaf: u32, number: u64) -> Place {
+        Place {
+            salt: self.salt,
+            epoch: self.epoch,
+            number,
+            part: leaf,
+        }
+    }
+
+    fn seal(&mut self, leaf: u32, plain: &[u8]) -> (u64, Vec<u8>) {
+        let number = self.next;
+        self.next += 1;
+        let sealed = self.sealer.seal(Kind::Page, self.place(leaf, number), &[], plain);
+        (number, sealed)
+    }
+
+    fn open(&self, leaf: u32, number: u64, sealed: &[u8]) -> Result<Vec<u8>, Flaw> {
+        self.sealer
+            .open(Kind::Page, self.place(leaf, number), &[], sealed)
+    }
 }
 
 /// The map of a disk, cut into leaves of 64 MiB of addresses.
@@ -70,6 +127,7 @@ pub struct ExtentMap<S> {
     /// Leaves that changed since they were last taken for a checkpoint.
     dirty: BTreeMap<u32, ()>,
     pages: S,
+    seal: PageSeal,
     runs_max: usize,
     runs_here: usize,
     clock: u64,
@@ -86,8 +144,9 @@ pub fn leaf_of(lba: Lba) -> u32 {
 
 impl<S: PageStore> ExtentMap<S> {
     /// Creates a map of nothing.
-    pub fn new(pages: S, runs_max: usize) -> Self {
+    pub fn new(pages: S, seal: PageSeal, runs_max: usize) -> Self {
         Self {
+            seal,
             slots: BTreeMap::new(),
             dirty: BTreeMap::new(),
             pages,
@@ -215,8 +274,15 @@ impl<S: PageStore> ExtentMap<S> {
     /// # Errors
     /// [`Flaw`].
     pub fn install(&mut self, leaf: u32, bytes: &[u8]) -> Result<(), Flaw> {
-        let runs = decode_leaf(leaf, bytes)?;
         assert!(!self.slots.contains_key(&leaf), "leaf {leaf} twice");
+        if self.runs_here + runs_of(bytes) > self.runs_max {
+            // What does not fit is paged out as it came, without being looked at.
+            let (number, sealed) = self.seal.seal(leaf, bytes);
+            self.pages.store(leaf, &sealed);
+            self.slots.insert(leaf, Slot::Paged { number });
+            return Ok(());
+        }
+        let runs = decode_leaf(leaf, bytes)?;
         self.runs_here += runs.len();
         self.clock += 1;
         self.slots.insert(
@@ -226,7 +292,6 @@ impl<S: PageStore> ExtentMap<S> {
                 used: self.clock,
             },
         );
-        self.shrink(leaf);
         Ok(())
     }
 
@@ -273,9 +338,11 @@ impl<S: PageStore> ExtentMap<S> {
         leaf: u32,
         work: impl FnOnce(&mut RunMap<Location>) -> bool,
     ) -> Result<(), LostLeaf> {
-        if matches!(self.slots.get(&leaf), Some(Slot::Paged)) {
+        if let Some(Slot::Paged { number }) = self.slots.get(&leaf) {
             let lost = |why: String| LostLeaf { leaf, why };
-            let bytes = self.pages.load(leaf).map_err(|error| lost(error.to_string()))?;
+            let sealed = self.pages.load(leaf).map_err(|error| lost(error.to_string()))?;
+            let opened = self.seal.open(leaf, *number, &sealed);
+            let bytes = opened.map_err(|flaw| lost(flaw.to_string()))?;
             let runs = decode_leaf(leaf, &bytes).map_err(|flaw| lost(flaw.to_string()))?;
             self.runs_here += runs.len();
             self.slots.insert(leaf, Slot::Here { runs, used: 0 });
@@ -310,15 +377,17 @@ impl<S: PageStore> ExtentMap<S> {
                 .iter()
                 .filter_map(|(leaf, slot)| match slot {
                     Slot::Here { used, .. } if *leaf != keep => Some((*used, *leaf)),
-                    Slot::Here { .. } | Slot::Paged => None,
+                    Slot::Here { .. } | Slot::Paged { .. } => None,
                 })
                 .min();
             let Some((_, leaf)) = oldest else {
                 return;
             };
-            if let Some(Slot::Here { runs, .. }) = self.slots.insert(leaf, Slot::Paged) {
+            if let Some(Slot::Here { runs, .. }) = self.slots.remove(&leaf) {
                 self.runs_here -= runs.len();
-                self.pages.store(leaf, &encode_leaf(leaf, &runs));
+                let (number, sealed) = self.seal.seal(leaf, &encode_leaf(leaf, &runs));
+                self.pages.store(leaf, &sealed);
+                self.slots.insert(leaf, Slot::Paged { number });
             }
         }
     }

@@ -19,13 +19,13 @@ pub struct GcLimits {
 
 /// Returns what to rewrite next, least alive first; nothing when the garbage is within bounds or no object is worth it.
 ///
-/// Only objects that a checkpoint or the replay will find again are looked at, and what is dead already is not: it costs
+/// What is another disk's is left alone: rewriting it would free nothing. Only objects that a checkpoint or the replay will find again are looked at, and what is dead already is not: it costs
 /// nothing to delete.
 #[must_use]
 pub fn choose_victims(objects: &Objects, limits: GcLimits) -> Vec<ObjectSeq> {
     let data = || {
         objects
-            .iter()
+            .own()
             .filter(|(_, facts)| facts.role != Role::Checkpoint && facts.dead == 0 && facts.live > 0)
     };
     let (blocks, live) = data().fold((0, 0), |(blocks, live), (_, facts)| {
@@ -54,7 +54,7 @@ pub fn choose_victims(objects: &Objects, limits: GcLimits) -> Vec<ObjectSeq> {
 /// Says whether so much is wholly dead, and not yet known as dead to a checkpoint, that one is worth taking for it.
 pub(crate) fn is_burial_due(objects: &Objects, limits: GcLimits) -> bool {
     let (mut blocks, mut dead) = (0, 0);
-    for (_, facts) in objects.iter() {
+    for (_, facts) in objects.own() {
         if facts.role != Role::Checkpoint && facts.dead == 0 {
             blocks += facts.blocks;
             dead += if facts.live == 0 { facts.blocks } else { 0 };

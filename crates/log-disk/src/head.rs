@@ -9,6 +9,10 @@ const MAGIC: [u8; 4] = *b"HGHD";
 const VERSION: u16 = 1;
 const STREAM_BYTES: usize = 36;
 const CHECKPOINT_BYTES: usize = 44;
+const HAS_CHECKPOINT: u8 = 1;
+const IS_DELETED: u8 = 2;
+/// Most disks in a line of forks of forks.
+pub const BASES_MAX: usize = 64;
 /// Most snapshots of a disk.
 pub const SNAPSHOTS_MAX: usize = 4096;
 
@@ -56,6 +60,20 @@ pub struct Snapshot {
     pub checkpoint: CheckpointRef,
 }
 
+/// A disk that this one, or one that it was forked from, was forked from: its objects up to `last` are ours to read, and kept
+/// for us by a [`Pin`](crate::Pin) there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// Which disk.
+    pub disk: DiskId,
+    /// Its last object that can be ours; the next base's, or our own, have higher seqs.
+    pub last: ObjectSeq,
+    /// Number of the checkpoint that was forked: what the pin there says.
+    pub number: u64,
+    /// Its data key, wrapped by the cluster's.
+    pub wrapped_key: Vec<u8>,
+}
+
 /// The content of HEAD; little endian.
 ///
 /// | offset | bytes | field |
@@ -63,7 +81,7 @@ pub struct Snapshot {
 /// | 0 | 4 | `HGHD` |
 /// | 4 | 2 | version, 1 |
 /// | 6 | 1 | bytes of the wrapped key |
-/// | 7 | 1 | 1 when there is a checkpoint, else 0 |
+/// | 7 | 1 | sum of 1 when there is a checkpoint and 2 when the disk is deleted |
 /// | 8 | 16 | disk |
 /// | 24 | 8 | revision: +1 each |
 /// | 32 | 8 | size in blocks |
@@ -72,8 +90,10 @@ pub struct Snapshot {
 /// | 60 | 8 | salt of the writer |
 /// | 68 | 4 | streams |
 /// | 72 | 4 | snapshots |
-/// | 76 | 44 | the checkpoint, when there is one |
+/// | 76 | 4 | bases |
+/// | 80 | 44 | the checkpoint, when there is one |
 /// | | | wrapped data key |
+/// | | | bases: disk (16), last seq (8), number (8), bytes of the wrapped key (1), wrapped key |
 /// | | 36 each | streams: epoch (4), owner (16), begin (8), after (8) |
 /// | | | snapshots: name's bytes (1), name, size (8), checkpoint (44) |
 /// | | 16 | seal of nothing, with everything before as additional data; place: salt, epoch, revision, part 0 |
@@ -100,6 +120,10 @@ pub struct Head {
     pub checkpoint: Option<CheckpointRef>,
     /// Points in time that are kept.
     pub snapshots: Vec<Snapshot>,
+    /// The disks that this one was forked from, the eldest first; empty for most.
+    pub bases: Vec<Base>,
+    /// The disk is gone for good: nobody may claim it, fork it, or name a snapshot of it. What its forks need is still there.
+    pub deleted: bool,
 }
 
 impl Head {
@@ -116,7 +140,45 @@ impl Head {
             streams: Vec::new(),
             checkpoint: None,
             snapshots: Vec::new(),
+            bases: Vec::new(),
+            deleted: false,
         }
+    }
+
+    /// Returns the HEAD of a new disk that begins as a snapshot of this one. No data moves: its map is the snapshot's, which
+    /// refers to objects of this disk and of those before it.
+    #[must_use]
+    pub fn fork(&self, snapshot: &Snapshot, disk: DiskId, wrapped_key: Vec<u8>) -> Self {
+        let mut bases = self.bases.clone();
+        bases.push(Base {
+            disk: self.disk,
+            last: snapshot.checkpoint.seq,
+            number: snapshot.checkpoint.number,
+            wrapped_key: self.wrapped_key.clone(),
+        });
+        Self {
+            checkpoint: Some(snapshot.checkpoint),
+            bases,
+            ..Self::new(disk, snapshot.size_blocks, wrapped_key)
+        }
+    }
+
+    /// Returns the HEAD of this disk once it is deleted: in an epoch of its own, so that its owner, if it has one, stops.
+    #[must_use]
+    pub fn tombstone(&self) -> Self {
+        Self {
+            revision: self.revision + 1,
+            epoch: self.epoch.next(),
+            owner: JournalId([0; 16]),
+            deleted: true,
+            ..self.clone()
+        }
+    }
+
+    /// Returns a snapshot by its name.
+    #[must_use]
+    pub fn snapshot(&self, name: &str) -> Option<&Snapshot> {
+        self.snapshots.iter().find(|snapshot| snapshot.name == name)
     }
 
     /// Returns the newest stream: whose objects and whose journal hold the disk's newest state.
@@ -161,7 +223,12 @@ impl Head {
         out.put(&MAGIC);
         out.put_u16(VERSION);
         out.put_u8(short(&self.wrapped_key));
-        out.put_u8(u8::from(self.checkpoint.is_some()));
+        let checkpoint = if self.checkpoint.is_some() {
+            HAS_CHECKPOINT
+        } else {
+            0
+        };
+        out.put_u8(checkpoint | if self.deleted { IS_DELETED } else { 0 });
         out.put(&self.disk.0);
         out.put_u64(self.revision);
         out.put_u64(self.size_blocks);
@@ -170,10 +237,18 @@ impl Head {
         out.put(&salt.0);
         out.put_len(self.streams.len());
         out.put_len(self.snapshots.len());
+        out.put_len(self.bases.len());
         if let Some(checkpoint) = &self.checkpoint {
             put_checkpoint(&mut out, checkpoint);
         }
         out.put(&self.wrapped_key);
+        for base in &self.bases {
+            out.put(&base.disk.0);
+            out.put_u64(base.last.0);
+            out.put_u64(base.number);
+            out.put_u8(short(&base.wrapped_key));
+            out.put(&base.wrapped_key);
+        }
         for stream in &self.streams {
             out.put_u32(stream.epoch.0);
             out.put(&stream.owner.0);
@@ -234,7 +309,10 @@ impl Head {
             .streams
             .last()
             .is_none_or(|stream| stream.epoch <= head.epoch);
-        if ascend && claimed && head.size_blocks <= LBA_END {
+        let one_after_the_other = head.bases.is_sorted_by(|a, b| a.last < b.last)
+            && head.bases.iter().all(|base| base.disk != head.disk)
+            && (head.bases.is_empty() || head.checkpoint.is_some());
+        if ascend && claimed && one_after_the_other && head.size_blocks <= LBA_END {
             Ok((head, salt))
         } else {
             Err(Flaw::Fields)
@@ -273,22 +351,37 @@ fn checkpoint(fields: &mut Fields<'_>) -> Option<CheckpointRef> {
 
 fn read_fields(mut fields: Fields<'_>) -> Option<(Head, Salt)> {
     let wrapped_bytes = usize::from(fields.u8()?);
-    let has_checkpoint = match fields.u8()? {
-        0 => false,
-        1 => true,
-        _ => return None,
-    };
+    let flags = fields.u8()?;
+    if flags & !(HAS_CHECKPOINT | IS_DELETED) != 0 {
+        return None;
+    }
     let disk = DiskId(fields.array()?);
     let (revision, size_blocks) = (fields.u64()?, fields.u64()?);
     let (epoch, owner) = (Epoch(fields.u32()?), JournalId(fields.array()?));
     let salt = Salt(fields.array()?);
     let (streams, snapshots) = (fields.u32()? as usize, fields.u32()? as usize);
-    let newest = if has_checkpoint {
+    let bases = fields.u32()? as usize;
+    let newest = if flags & HAS_CHECKPOINT != 0 {
         Some(checkpoint(&mut fields)?)
     } else {
         None
     };
     let wrapped_key = fields.bytes(wrapped_bytes)?.to_vec();
+    if bases > BASES_MAX {
+        return None;
+    }
+    let bases = (0..bases)
+        .map(|_| {
+            let (disk, last, number) = (DiskId(fields.array()?), ObjectSeq(fields.u64()?), fields.u64()?);
+            let bytes = usize::from(fields.u8()?);
+            Some(Base {
+                disk,
+                last,
+                number,
+                wrapped_key: fields.bytes(bytes)?.to_vec(),
+            })
+        })
+        .collect::<Option<Vec<_>>>()?;
     if streams > fields.room_for(STREAM_BYTES) || snapshots > fields.room_for(1 + 8 + CHECKPOINT_BYTES) {
         return None;
     }
@@ -325,6 +418,8 @@ fn read_fields(mut fields: Fields<'_>) -> Option<(Head, Salt)> {
         streams,
         checkpoint: newest,
         snapshots,
+        bases,
+        deleted: flags & IS_DELETED != 0,
     };
     fields.is_empty().then_some((head, salt))
 }

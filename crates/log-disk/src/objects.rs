@@ -115,9 +115,23 @@ pub struct ObjectFacts {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Objects {
     rows: BTreeMap<ObjectSeq, ObjectFacts>,
+    /// Up to here they are other disks', and not ours to delete or rewrite.
+    inherited: ObjectSeq,
 }
 
 impl Objects {
+    /// Says that objects up to `last` are other disks'.
+    pub fn inherit(&mut self, last: ObjectSeq) {
+        self.inherited = last;
+    }
+
+    /// Returns our own objects, by seq.
+    pub fn own(&self) -> impl Iterator<Item = (ObjectSeq, &ObjectFacts)> + '_ {
+        self.rows
+            .range(self.inherited.next()..)
+            .map(|(seq, facts)| (*seq, facts))
+    }
+
     /// Adds an object.
     ///
     /// # Panics
@@ -167,8 +181,11 @@ impl Objects {
         assert!(facts.live <= facts.blocks, "{blocks} blocks retained: {facts:?}");
     }
 
-    /// Marks what the map no longer refers to as dead from checkpoint `number` on.
+    /// Marks what the map no longer refers to as dead from checkpoint `number` on. What is another disk's is forgotten the time
+    /// after: kept moments have tables of their own, and it is not deleted from here.
     pub fn bury(&mut self, number: u64) {
+        let inherited = self.inherited;
+        self.rows.retain(|seq, facts| *seq > inherited || facts.dead == 0);
         for facts in self.rows.values_mut() {
             if facts.live == 0 && facts.dead == 0 && facts.born <= number {
                 facts.dead = number;
@@ -179,14 +196,51 @@ impl Objects {
     /// Returns what died at `number` or before and no snapshot needs, `snapshots` being the numbers of their checkpoints.
     #[must_use]
     pub fn deletable(&self, number: u64, snapshots: &[u64]) -> Vec<ObjectName> {
-        self.rows
-            .iter()
+        self.own()
             .filter(|(_, facts)| {
                 let needed = snapshots.iter().any(|at| (facts.born..facts.dead).contains(at));
                 facts.dead != 0 && facts.dead <= number && !needed
             })
-            .filter_map(|(seq, _)| self.name(*seq))
+            .filter_map(|(seq, _)| self.name(seq))
             .collect()
+    }
+
+    /// Says whether one of the checkpoints with the numbers `at` refers to an object.
+    #[must_use]
+    pub fn is_needed_at(&self, seq: ObjectSeq, at: &[u64]) -> bool {
+        self.rows.get(&seq).is_some_and(|facts| {
+            let end = if facts.dead == 0 { u64::MAX } else { facts.dead };
+            at.iter().any(|number| (facts.born..end).contains(number))
+        })
+    }
+
+    /// Returns the table of checkpoint `number`, which goes back to what `past` was the table of; none when an object of that
+    /// time is gone.
+    ///
+    /// What lived then lives again, in as many blocks, and what came after is dead. An object that died between and lives
+    /// again counts as needed all the time: moments between keep it for nothing, and no moment loses it.
+    #[must_use]
+    pub fn back_to(&self, past: &Self, number: u64) -> Option<Self> {
+        let mut rows = self.rows.clone();
+        for (seq, facts) in &mut rows {
+            facts.live = past.rows.get(seq).map_or(0, |then| then.live);
+            match (facts.live, facts.dead) {
+                (0, 0) => facts.dead = number,
+                (0, _) => {}
+                _ => facts.dead = 0,
+            }
+        }
+        for (seq, then) in past.rows.iter().filter(|(_, then)| then.live > 0) {
+            if *seq <= self.inherited {
+                // Forgotten since, and still there.
+                rows.entry(*seq).or_insert(*then).dead = 0;
+            } else if !rows.contains_key(seq) {
+                return None;
+            }
+        }
+        let inherited = self.inherited;
+        rows.retain(|seq, facts| *seq > inherited || facts.live > 0);
+        Some(Self { rows, inherited })
     }
 
     /// Forgets an object that was deleted.

@@ -2,23 +2,28 @@
 
 mod finish;
 mod judge;
+mod load;
+mod rollback;
 mod steps;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 pub use judge::{JournalState, judge_journal};
+pub(crate) use load::{LoadLeaves, front_part, open_front};
+pub use load::{WantedPart, WantedParts};
+pub(crate) use steps::HEAD_FLAWS_MAX;
 use steps::Step;
 
-use crate::engine::{Config, Engine, Etag, GotHead, HeadPut, Mutant};
+use crate::engine::{Config, Engine, Etag, GotHead, HeadPut, Mutant, PutOutcome};
 use crate::extent_map::PageStore;
 use crate::head::Head;
 use crate::objects::ObjectName;
 use crate::{
-    Epoch, Flaw, JournalId, LeafRef, ObjectSeq, Objects, Record, Salt, Sealer, Seq, Superblock, Time,
+    DiskId, Epoch, Flaw, JournalId, LeafRef, Lineage, ObjectSeq, Objects, Record, Salt, Sealer, Seq,
+    Superblock, Time,
 };
 
 /// What an opening is to work with.
@@ -28,6 +33,8 @@ pub struct OpenOptions<S> {
     pub config: Config,
     /// Its keys.
     pub sealer: Arc<Sealer>,
+    /// The keys of the disks that it was forked from, one for each of [`Head::bases`].
+    pub bases: Vec<Arc<Sealer>>,
     /// Random, drawn for this opening.
     pub salt: Salt,
     /// Random, drawn for this opening: the journal's name if it is formatted now.
@@ -36,6 +43,10 @@ pub struct OpenOptions<S> {
     pub ring_pages: u64,
     /// Whether a journal that must not be replayed is formatted; otherwise the opening fails.
     pub discard_stale_journal: bool,
+    /// Whether a journal that is damaged is given up, with all that only it has; otherwise the opening fails.
+    pub discard_damaged_journal: bool,
+    /// The snapshot that the disk is to be again, whatever was written since; also what only the journal has is given up.
+    pub roll_back_to: Option<String>,
     /// Whether to go on without waiting for the former owner's time to end. If it still runs, what it answers meanwhile may
     /// be lost, flushed in [`Durability::Remote`](crate::Durability::Remote) or not.
     pub force: bool,
@@ -59,8 +70,15 @@ pub enum Ask<S> {
     },
     /// Wait; answer with [`Answer::Done`] then.
     WaitUntil(Time),
-    /// Read parts of objects, a range past the end being cut off there; answer with [`Answer::Got`], in the same order.
-    Get(Vec<(ObjectName, Range<u64>)>),
+    /// Read parts of objects; answer with [`Answer::Got`], in the same order.
+    Get(WantedParts),
+    /// Put an object of this disk if absent; answer with [`Answer::Put`].
+    Put {
+        /// Its name.
+        name: ObjectName,
+        /// Its bytes.
+        body: Bytes,
+    },
     /// List every data object whose seq is above; answer with [`Answer::Listed`].
     ListData {
         /// Which seq.
@@ -75,7 +93,7 @@ pub enum Ask<S> {
     },
     /// Make durable what was ever written to the ring; answer with [`Answer::Done`].
     SyncRing,
-    /// Write the superblock, and make it durable; answer with [`Answer::Done`].
+    /// Write the superblock into page 0, make that durable, then the same with page 1; answer with [`Answer::Done`].
     WriteSuperblock(Superblock),
     /// The disk is open.
     Ready(Box<Engine<S>>),
@@ -94,6 +112,8 @@ pub enum Answer {
     HeadPut(HeadPut),
     /// The bytes, `None` where there is no such object.
     Got(Vec<Option<Bytes>>),
+    /// What the store made of it.
+    Put(PutOutcome),
     /// The names, in any order.
     Listed(Vec<ObjectName>),
     /// The pages; `None` when they cannot be read.
@@ -162,6 +182,27 @@ pub enum OpenError {
         /// The first that the journal holds.
         journal: Seq,
     },
+    /// Neither superblock can be read, and the slice is not new.
+    #[error("the journal is damaged: neither superblock can be read")]
+    SuperblockDamaged,
+    /// The disk was deleted.
+    #[error("the disk was deleted")]
+    Deleted,
+    /// The key of a disk that this one was forked from was not given.
+    #[error("no key was given for disk {disk}, which this one was forked from")]
+    NoKey {
+        /// Which.
+        disk: DiskId,
+    },
+    /// There is no such snapshot to go back to.
+    #[error("there is no snapshot {name}")]
+    NoSnapshot {
+        /// Its name.
+        name: String,
+    },
+    /// Another writer has the same epoch.
+    #[error("another writer has the same epoch")]
+    Twin,
     /// A format of another version.
     #[error("the journal: {flaw}")]
     Journal {
@@ -183,6 +224,8 @@ pub struct Opening<S> {
     step: Step,
     found: Found,
     map: Option<crate::ExtentMap<S>>,
+    lineage: Option<Lineage>,
+    head_flaws: u32,
 }
 
 /// What has been found out so far.
@@ -192,6 +235,10 @@ struct Found {
     superblock: Option<Superblock>,
     /// Whether the journal is replayed.
     replays: bool,
+    /// Whether the former owner is somebody else, who may still run.
+    somebody_else: bool,
+    /// The checkpoint that goes back to a snapshot.
+    turned_back: Option<crate::CheckpointRef>,
     head: Option<Head>,
     etag: Option<Etag>,
     /// HEAD as it will be when the swap under way is done, and when that was asked for.
@@ -215,6 +262,8 @@ impl<S: PageStore> Opening<S> {
             now: Time(0),
             superblock: None,
             replays: false,
+            somebody_else: false,
+            turned_back: None,
             head: None,
             etag: None,
             wanted: None,
@@ -233,6 +282,8 @@ impl<S: PageStore> Opening<S> {
             step: Step::Superblocks,
             found,
             map: None,
+            lineage: None,
+            head_flaws: 0,
         };
         (opening, Ask::ReadSuperblocks)
     }
@@ -243,6 +294,14 @@ impl<S: PageStore> Opening<S> {
         match self.proceed(answer) {
             Ok(ask) => ask,
             Err(why) => Ask::Failed(why),
+        }
+    }
+
+    /// The disk's keys and those of the ones before it: known once HEAD was read.
+    fn lineage(&self) -> &Lineage {
+        match &self.lineage {
+            Some(lineage) => lineage,
+            None => unreachable!("HEAD was read in the second step"),
         }
     }
 

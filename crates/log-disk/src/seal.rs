@@ -17,6 +17,7 @@ pub(crate) enum Kind {
     Journal,
     Object,
     Map,
+    Page,
     Head,
 }
 
@@ -53,6 +54,7 @@ pub struct Sealer {
     journal: XChaCha20Poly1305,
     object: XChaCha20Poly1305,
     map: XChaCha20Poly1305,
+    page: XChaCha20Poly1305,
     head: XChaCha20Poly1305,
 }
 
@@ -78,6 +80,7 @@ impl Sealer {
             journal: cipher("journal"),
             object: cipher("object"),
             map: cipher("map"),
+            page: cipher("page"),
             head: cipher("head"),
         }
     }
@@ -93,6 +96,7 @@ impl Sealer {
             Kind::Journal => &self.journal,
             Kind::Object => &self.object,
             Kind::Map => &self.map,
+            Kind::Page => &self.page,
             Kind::Head => &self.head,
         }
     }

@@ -1,14 +1,20 @@
 //! What the tests of several modules share.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
-use crate::{DiskId, Salt, Sealer};
+use crate::{DiskId, Epoch, PageSeal, Salt, Sealer};
 
 pub(crate) const DISK: DiskId = DiskId([7; 16]);
 pub(crate) const SALT: Salt = Salt([9; 8]);
 
 pub(crate) fn sealer() -> Sealer {
     Sealer::new(&[3; 32], DISK)
+}
+
+pub(crate) fn page_seal() -> PageSeal {
+    PageSeal::new(Arc::new(sealer()), SALT, Epoch(1))
 }
 
 /// A way to damage bytes.

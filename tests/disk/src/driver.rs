@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use log_disk::{
-    Answer, Ask, BLOCK_BYTES, Engine, Input, ObjectName, ObjectSeq, OpenError, OpenOptions, Opening, Output,
-    PAGE_BYTES, PageStore, ReadPart, Record, Request, RequestId, Role, SealJob, Sealer, Source, Stopped,
-    Time, seal_object,
+    Answer, Ask, BLOCK_BYTES, Engine, Input, Lag, Lba, ObjectName, ObjectSeq, OpenError, OpenOptions,
+    Opening, Output, PAGE_BYTES, PageStore, ReadId, ReadPart, Record, Request, RequestId, Role, SealJob,
+    Sealer, Source, Stopped, Time, Wanted, seal_object,
 };
 use rand::RngExt as _;
 use sim::{Rng, Trace};
@@ -16,23 +16,55 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::faults::Faults;
 use crate::guest::Guest;
 use crate::io::{Bucket, Slice, spin};
+use crate::reader::{Place, Reader};
 
-/// Leaves of the map that memory had no room for.
-#[derive(Debug, Default)]
-pub(crate) struct Pages(BTreeMap<u32, Vec<u8>>);
+/// Leaves of the map that memory had no room for, on a disk that may fail.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    kept: BTreeMap<u32, Vec<Vec<u8>>>,
+    faults: Faults,
+}
+
+impl Pages {
+    pub(crate) fn new(faults: Faults) -> Self {
+        Self {
+            kept: BTreeMap::new(),
+            faults,
+        }
+    }
+}
 
 impl PageStore for Pages {
     fn store(&mut self, leaf: u32, bytes: &[u8]) {
-        self.0.insert(leaf, bytes.to_vec());
+        let kept = self.kept.entry(leaf).or_default();
+        kept.push(bytes.to_vec());
+        if kept.len() > 2 {
+            kept.remove(0);
+        }
     }
 
     fn load(&mut self, leaf: u32) -> std::io::Result<Vec<u8>> {
-        self.0
+        let kept = self
+            .kept
             .get(&leaf)
-            .cloned()
-            .ok_or_else(|| std::io::Error::other("no such leaf"))
+            .ok_or_else(|| std::io::Error::other("no such leaf"))?;
+        let newest = kept.last().expect("none is empty");
+        if !self.faults.spoils_page() {
+            return Ok(newest.clone());
+        }
+        match self.faults.below(4) {
+            0 => Err(std::io::Error::other("an error of the disk")),
+            1 => Ok(kept[0].clone()),
+            2 => Ok(self.kept.values().next().expect("there is one")[0].clone()),
+            _ => {
+                let mut damaged = newest.clone();
+                self.faults.flip(&mut damaged);
+                Ok(damaged)
+            }
+        }
     }
 }
 
@@ -41,6 +73,7 @@ impl PageStore for Pages {
 pub(crate) struct Ground {
     pub(crate) slice: Slice,
     pub(crate) bucket: Bucket,
+    pub(crate) reader: Reader,
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) rng: Rng,
     pub(crate) trace: Trace,
@@ -68,7 +101,13 @@ impl Ground {
     }
 
     /// The blocks of a source, read and verified.
-    async fn read(&self, fronts: &Fronts, source: Source, blocks: u64) -> Option<Bytes> {
+    async fn read(
+        &mut self,
+        places: &Places,
+        source: Source,
+        (lba, blocks): (Lba, u64),
+        why: Wanted,
+    ) -> Option<Bytes> {
         match source {
             Source::Journal {
                 seq,
@@ -89,53 +128,53 @@ impl Ground {
                 Some(Bytes::from(plain.get(from..from + len)?.to_vec()))
             }
             Source::Object { object, at } => {
-                let name = fronts.names.get(&object)?;
-                let layout = self.bucket.layout(&self.sealer, *name).await?;
-                let mut out = BytesMut::new();
-                let mut done = 0;
-                while done < blocks {
-                    let (index, skip) = layout.find(at + u32::try_from(done).ok()?)?;
-                    let extent = &layout.extents[index];
-                    let stored = self.bucket.get(*name, extent.stored.clone()).await?;
-                    let plain = layout.open_extent(&self.sealer, index, &stored).ok()?;
-                    let count = (extent.blocks - skip).min(blocks - done);
-                    let from = usize::try_from(skip).ok()? * BLOCK_BYTES;
-                    let len = usize::try_from(count).ok()? * BLOCK_BYTES;
-                    out.extend_from_slice(&plain[from..from + len]);
-                    done += count;
-                }
-                Some(out.freeze())
+                let place = places.0.get(&object)?;
+                self.reader
+                    .blocks(&mut self.rng, place, (lba, at, blocks), why)
+                    .await
             }
         }
     }
 
-    async fn read_parts(&self, fronts: &Fronts, parts: &[ReadPart]) -> Option<Bytes> {
+    async fn read_parts(&mut self, places: &Places, parts: &[ReadPart]) -> Option<Bytes> {
         let mut out = BytesMut::new();
         for part in parts {
             let len = usize::try_from(part.blocks).ok()? * BLOCK_BYTES;
             match part.source {
                 None => out.resize(out.len() + len, 0),
-                Some(source @ Source::Object { .. }) => {
-                    out.extend_from_slice(&self.read(fronts, source, part.blocks).await?);
-                }
-                Some(source @ Source::Journal { .. }) => {
-                    out.extend_from_slice(&self.read(fronts, source, part.blocks).await?);
+                Some(source) => {
+                    let run = (part.lba, part.blocks);
+                    out.extend_from_slice(&self.read(places, source, run, Wanted::Now).await?);
                 }
             }
         }
         Some(out.freeze())
     }
 
-    async fn seal(&self, fronts: &Fronts, job: SealJob) -> Input {
+    async fn read_ahead(&mut self, places: &Places, parts: &[ReadPart]) {
+        for part in parts {
+            if let Some(Source::Object { object, at }) = part.source
+                && let Some(place) = places.0.get(&object)
+            {
+                let run = (part.lba, at, part.blocks);
+                self.reader.ahead(&mut self.rng, place, run).await;
+            }
+        }
+    }
+
+    async fn seal(&mut self, places: &Places, job: SealJob) -> Input {
         let seq = job.header.seq;
         let mut data = Vec::with_capacity(job.runs.len());
         for run in &job.runs {
             let mut bytes = BytesMut::new();
+            let mut lba = run.lba;
             for source in &run.sources {
-                match self.read(fronts, source.source, source.blocks).await {
+                let blocks = (lba, source.blocks);
+                match self.read(places, source.source, blocks, Wanted::Once).await {
                     Some(blocks) => bytes.extend_from_slice(&blocks),
                     None => return Input::Sealed { seq, object: None },
                 }
+                lba = lba.plus(source.blocks);
             }
             data.push(bytes.freeze());
         }
@@ -147,21 +186,24 @@ impl Ground {
     }
 }
 
-/// The names of the objects that one request reads from.
+/// The objects that one request reads from.
 #[derive(Debug, Default)]
-struct Fronts {
-    names: BTreeMap<ObjectSeq, ObjectName>,
-}
+struct Places(BTreeMap<ObjectSeq, Place>);
 
-impl Fronts {
+impl Places {
     fn of(engine: &Engine<Pages>, sources: impl Iterator<Item = Source>) -> Self {
-        let names = sources.filter_map(|source| match source {
-            Source::Object { object, .. } => Some((object, engine.object_name(object)?)),
+        let places = sources.filter_map(|source| match source {
+            Source::Object { object, .. } => {
+                let place = Place {
+                    name: engine.object_name(object)?,
+                    home: engine.home(object),
+                    sealer: Arc::clone(engine.sealer_of(object)),
+                };
+                Some((object, place))
+            }
             Source::Journal { .. } => None,
         });
-        Self {
-            names: names.collect(),
-        }
+        Self(places.collect())
     }
 }
 
@@ -169,6 +211,7 @@ impl Fronts {
 pub(crate) async fn open(ground: &Ground, options: OpenOptions<Pages>) -> Result<Engine<Pages>, OpenError> {
     let mut rng = ground.rng.fork("open");
     let (mut opening, mut ask) = Opening::new(options);
+    let mut taken_over = false;
     loop {
         spin(&mut rng, 2_000).await;
         let answer = match ask {
@@ -186,13 +229,14 @@ pub(crate) async fn open(ground: &Ground, options: OpenOptions<Pages>) -> Result
                 tokio::time::sleep_until(ground.began + Duration::from_micros(time.0)).await;
                 Answer::Done
             }
-            Ask::Get(parts) => {
-                let mut got = Vec::with_capacity(parts.len());
-                for (name, range) in parts {
-                    got.push(ground.bucket.get(name, range).await);
+            Ask::Get(wanted) => {
+                let mut got = Vec::with_capacity(wanted.parts.len());
+                for part in wanted.parts {
+                    got.push(ground.bucket.of(part.disk).get(part.name, part.range).await);
                 }
                 Answer::Got(got)
             }
+            Ask::Put { name, body } => Answer::Put(ground.bucket.put(name, body).await),
             Ask::ListData { after } => {
                 let mut names = ground.bucket.list(Role::Data).await;
                 names.retain(|name| name.seq > after);
@@ -200,18 +244,23 @@ pub(crate) async fn open(ground: &Ground, options: OpenOptions<Pages>) -> Result
             }
             Ask::ReadRing { position, pages } => Answer::Ring(ground.slice.read_ring(position, pages)),
             Ask::SyncRing => {
-                assert!(ground.slice.sync(), "the power went and nobody stopped us");
+                while !ground.slice.sync() {
+                    assert!(ground.slice.is_faulty(), "the power went and nobody stopped us");
+                }
                 Answer::Done
             }
             Ask::WriteSuperblock(superblock) => {
-                assert!(
-                    ground.slice.write_superblock(&superblock),
-                    "the power went and nobody stopped us"
-                );
+                if !std::mem::replace(&mut taken_over, true) {
+                    ground.slice.taken_over();
+                }
+                while !ground.slice.write_superblock(&superblock) {
+                    assert!(ground.slice.is_faulty(), "the power went and nobody stopped us");
+                }
                 Answer::Done
             }
             Ask::Ready(engine) => {
                 ground.event(format_args!("opened in epoch {}", engine.epoch()));
+                ground.slice.opened();
                 return Ok(*engine);
             }
             Ask::Failed(why) => {
@@ -238,6 +287,7 @@ pub(crate) struct View {
     pub(crate) objects: Vec<ObjectName>,
     pub(crate) stored_blocks: u64,
     pub(crate) live_blocks: u64,
+    pub(crate) lag: Lag,
 }
 
 /// Serves a disk until it is dropped.
@@ -264,11 +314,12 @@ pub(crate) async fn serve(
             stopped: engine.stopped(),
             objects: engine
                 .objects()
-                .iter()
+                .own()
                 .filter_map(|(seq, _)| engine.object_name(seq))
                 .collect(),
             stored_blocks: engine.stats().stored_blocks,
             live_blocks: engine.stats().live_blocks,
+            lag: engine.stats().lag,
         });
         let deadline = engine
             .deadline()
@@ -296,16 +347,55 @@ pub(crate) async fn serve(
                 guest.completed(&ground.name, request, outcome, data.remove(&request));
                 continue;
             }
-            perform(&mut ground, &engine, output, &reads, &mut work);
+            perform(&mut ground, &mut engine, output, &reads, &mut work);
         }
     }
 }
 
 type Reads = Arc<std::sync::Mutex<BTreeMap<RequestId, Bytes>>>;
 
+/// Reads for a guest, and sometimes what it may want next.
+fn perform_read(
+    mut here: Ground,
+    mut rng: Rng,
+    engine: &mut Engine<Pages>,
+    (read, request, parts): (ReadId, RequestId, Vec<ReadPart>),
+    reads: &Reads,
+    work: &mut JoinSet<Option<Input>>,
+) {
+    let places = Places::of(engine, parts.iter().filter_map(|part| part.source));
+    if rng.random_bool(0.2)
+        && let Some(last) = parts.last()
+    {
+        let ahead = engine.peek(last.lba.plus(last.blocks), 16);
+        let places = Places::of(engine, ahead.iter().filter_map(|part| part.source));
+        let mut here = here.fork();
+        work.spawn(async move {
+            here.read_ahead(&places, &ahead).await;
+            None
+        });
+    }
+    let reads = Arc::clone(reads);
+    work.spawn(async move {
+        spin(&mut rng, 1_000).await;
+        let bytes = here.read_parts(&places, &parts).await;
+        let done = bytes.is_some();
+        if !done {
+            here.event(format_args!("cannot read {parts:?}"));
+        }
+        if let Some(bytes) = bytes {
+            reads
+                .lock()
+                .expect("nobody panics with it")
+                .insert(request, bytes);
+        }
+        Some(Input::ReadDone { read, done })
+    });
+}
+
 fn perform(
     ground: &mut Ground,
-    engine: &Engine<Pages>,
+    engine: &mut Engine<Pages>,
     output: Output,
     reads: &Reads,
     work: &mut JoinSet<Option<Input>>,
@@ -313,7 +403,7 @@ fn perform(
     // Each task gets chance of its own, so that none depends on when another draws.
     let number: u64 = ground.rng.random();
     let mut rng = ground.rng.fork(&number.to_string());
-    let here = ground.fork();
+    let mut here = ground.fork();
     match output {
         Output::Complete { .. } => unreachable!("told before"),
         Output::Append { seq, position, bytes } => {
@@ -345,27 +435,11 @@ fn perform(
             });
         }
         Output::Read { read, request, parts } => {
-            let fronts = Fronts::of(engine, parts.iter().filter_map(|part| part.source));
-            let reads = Arc::clone(reads);
-            work.spawn(async move {
-                spin(&mut rng, 1_000).await;
-                let bytes = here.read_parts(&fronts, &parts).await;
-                let done = bytes.is_some();
-                if !done {
-                    here.event(format_args!("cannot read {parts:?}"));
-                }
-                if let Some(bytes) = bytes {
-                    reads
-                        .lock()
-                        .expect("nobody panics with it")
-                        .insert(request, bytes);
-                }
-                Some(Input::ReadDone { read, done })
-            });
+            perform_read(here, rng, engine, (read, request, parts), reads, work);
         }
         Output::Seal(job) => {
             let sources = job.runs.iter().flat_map(|run| &run.sources).map(|run| run.source);
-            let fronts = Fronts::of(engine, sources);
+            let fronts = Places::of(engine, sources);
             work.spawn(async move {
                 spin(&mut rng, 5_000).await;
                 Some(here.seal(&fronts, job).await)
@@ -390,9 +464,16 @@ fn perform(
             });
         }
         Output::Delete { name } => {
+            here.reader.forget(name.seq);
             work.spawn(async move {
                 let done = here.bucket.delete(name).await;
                 Some(Input::Deleted { name, done })
+            });
+        }
+        Output::ListPins { asked } => {
+            work.spawn(async move {
+                let pins = here.bucket.pins().await;
+                Some(Input::Pins { asked, pins })
             });
         }
         Output::GetLayout { name } => {

@@ -1,15 +1,19 @@
-//! Random requests, crashes, takeovers and weather.
+//! One disk's life: random requests, crashes, takeovers and weather.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+mod finale;
+mod hosts;
+mod rollback;
+mod takeover;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crashsafe::Disk as _;
 use log_disk::{
-    Config, DiskId, Durability, Engine, GcLimits, Head, Input, JournalId, Lba, Mutant, ObjectName, OnOutage,
-    OpenError, OpenOptions, Request, Salt, Sealer, head_key,
+    Config, DiskId, Durability, Engine, GcLimits, Input, JournalId, Lba, Mutant, ObjectName, OnOutage,
+    OpenError, OpenOptions, Request, Salt, Sealer, SnapshotView, Stopped,
 };
-use objstore::ObjectStore as _;
 use rand::RngExt as _;
 use sim::{Rng, SimDisk, SimStore, StoreFaults, World};
 use tokio::sync::{mpsc, watch};
@@ -17,15 +21,16 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::driver::{Ground, Order, Pages, View, open, serve};
+use crate::faults::{FaultRates, Faults};
 use crate::guest::{Guest, Image, Loss};
 use crate::image::Bare;
-use crate::io::{Bucket, PURPOSE, SLICE, Slice, key};
+use crate::io::{Bucket, SLICE, Slice};
+use crate::reader::Reader;
 use crate::stamp;
 
-const DISK: DiskId = DiskId([0x42; 16]);
 /// Where the guest writes: at the disk's begin, and around the edge between two leaves of its map.
-const REGIONS: [std::ops::Range<u64>; 2] = [0..40, 16_384 - 20..16_384 + 20];
-const SIZE_BLOCKS: u64 = 16_384 + 64;
+pub(crate) const REGIONS: [std::ops::Range<u64>; 2] = [0..40, 16_384 - 20..16_384 + 20];
+pub(crate) const SIZE_BLOCKS: u64 = 16_384 + 64;
 /// How long anything may take once all is calm.
 const CALM_DOWN: Duration = Duration::from_secs(1800);
 
@@ -34,8 +39,11 @@ struct Host {
     name: &'static str,
     disk: SimDisk,
     process: Option<Process>,
+    faults: Faults,
     /// Another host has written since: its journal must be refused.
     stale: bool,
+    /// Its journal was struck at least once.
+    hurt: bool,
 }
 
 /// A running process; dropping it kills it, and what it asked the store for still happens.
@@ -54,11 +62,40 @@ impl Process {
     }
 }
 
-/// One run.
+/// The keys of all disks that there ever were.
+pub(crate) type Keys = Arc<Mutex<BTreeMap<DiskId, Arc<Sealer>>>>;
+
+/// What all disks of a world share.
+#[derive(Clone)]
+pub(crate) struct Common {
+    pub(crate) world: World,
+    pub(crate) store: SimStore,
+    pub(crate) keys: Keys,
+    pub(crate) config: Config,
+    pub(crate) rates: FaultRates,
+    pub(crate) began: Instant,
+}
+
+impl Common {
+    pub(crate) fn sealer(&self, disk: DiskId) -> Arc<Sealer> {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&keys[&disk])
+    }
+
+    pub(crate) fn bare(&self, disk: DiskId) -> Bare<'_> {
+        Bare {
+            store: self.store.objects(),
+            disk,
+            common: self,
+        }
+    }
+}
+
+/// One disk's life.
 pub(crate) struct Game {
-    world: World,
+    common: Common,
+    pub(crate) disk: DiskId,
     rng: Rng,
-    store: SimStore,
     sealer: Arc<Sealer>,
     config: Config,
     ring_pages: u64,
@@ -67,12 +104,11 @@ pub(crate) struct Game {
     hosts: [Host; 2],
     /// Which host has the disk.
     owner: usize,
-    guest: Guest,
+    pub(crate) guest: Guest,
     processes: u32,
-    began: Instant,
 }
 
-fn draw_config(rng: &mut Rng, mutant: Option<Mutant>) -> Config {
+pub(crate) fn draw_config(rng: &mut Rng, mutant: Option<Mutant>) -> Config {
     let any = |rng: &mut Rng, from: u64, to: u64| rng.random_range(from..=to);
     let record_blocks = 32;
     Config {
@@ -111,53 +147,58 @@ fn draw_durability(rng: &mut Rng) -> Durability {
     }
 }
 
+/// One seed in five has hosts whose slices fail, and a way from the store that does.
+pub(crate) fn draw_rates(rng: &mut Rng, mutant: Option<Mutant>) -> FaultRates {
+    if mutant.is_some() || rng.random_bool(0.8) {
+        return FaultRates::NONE;
+    }
+    let chance = |rng: &mut Rng, most: f64| {
+        if rng.random_bool(0.5) {
+            rng.random_range(0.0..most)
+        } else {
+            0.0
+        }
+    };
+    FaultRates {
+        read_error: chance(rng, 0.02),
+        write_error: chance(rng, 0.002),
+        spoil: chance(rng, 0.03),
+        page: chance(rng, 0.01),
+        wire: chance(rng, 0.004),
+    }
+}
+
 impl Game {
-    pub(crate) async fn new(world: World, mutant: Option<Mutant>) -> Self {
-        let mut rng = world.rng("game");
-        let config = draw_config(&mut rng, mutant);
+    /// The life of a disk whose HEAD was just made.
+    pub(crate) fn new(common: &Common, name: &'static str, disk: DiskId, guest: Guest) -> Self {
+        let mut rng = common.world.rng(name);
         let ring_pages = rng.random_range(160..500);
         // Where all records are alike, what one left behind fits behind another.
         let blocks_max = if rng.random_bool(0.3) { 1 } else { 24 };
-        let host = |name| Host {
-            name,
-            disk: world.disk(name, 64 << 20),
-            process: None,
-            stale: false,
+        let host = |place: &str| {
+            let name: &'static str = format!("{name} on {place}").leak();
+            Host {
+                name,
+                disk: common.world.disk(name, 64 << 20),
+                faults: Faults::new(common.world.rng(&format!("faults of {name}")), common.rates),
+                process: None,
+                stale: false,
+                hurt: false,
+            }
         };
-        let sealer = Arc::new(Sealer::new(&[1; 32], DISK));
-        let head = Head::new(DISK, SIZE_BLOCKS, vec![7; 85]);
-        let store = world.store();
-        let body = head.encode(&sealer, Salt([0; 8])).into();
-        let made = store
-            .objects()
-            .put_if_absent(&key(head_key(DISK)), body, PURPOSE)
-            .await;
-        made.expect("an empty store takes a HEAD");
         Self {
             hosts: [host("host a"), host("host b")],
+            sealer: common.sealer(disk),
+            config: common.config.clone(),
+            common: common.clone(),
+            disk,
             rng,
-            store,
-            sealer,
-            config,
             ring_pages,
             blocks_max,
             owner: 0,
-            guest: Guest::new(SIZE_BLOCKS),
+            guest,
             processes: 0,
-            began: Instant::now(),
-            world,
         }
-    }
-
-    pub(crate) async fn play(&mut self, steps: u32) -> Result<(), String> {
-        self.reopen(Loss::Process).await?;
-        for step in 0..steps {
-            self.world.trace().event(format_args!("step {step}"));
-            self.step().await?;
-            self.guest.check()?;
-            self.audit().await?;
-        }
-        self.finale().await
     }
 
     fn owner(&self) -> &Process {
@@ -168,20 +209,44 @@ impl Game {
     }
 
     fn bare(&self) -> Bare<'_> {
-        Bare {
-            store: self.store.objects(),
-            disk: DISK,
-            sealer: &self.sealer,
-        }
+        self.common.bare(self.disk)
     }
 
-    async fn step(&mut self) -> Result<(), String> {
+    /// Whether hosts and wires fail in this world.
+    fn is_faulty(&self) -> bool {
+        self.common.rates != FaultRates::NONE
+    }
+
+    pub(crate) async fn step(&mut self) -> Result<(), String> {
+        self.revive().await?;
+        self.act().await?;
+        self.revive().await?;
+        self.guest.check()?;
+        self.check_lag()?;
+        self.audit().await
+    }
+
+    /// With `stop` no more is written than the lag may hold, what was accepted at once excepted.
+    fn check_lag(&self) -> Result<(), String> {
+        let lag = self.owner().view.borrow().lag;
+        let at_once = (self.config.appends_max as u64 + 2) * 2 * (self.config.record_blocks + 1);
+        let bound = self.config.lag_bytes_max + at_once * log_disk::PAGE_BYTES as u64;
+        if self.config.on_outage == OnOutage::Stop && lag.bytes > bound {
+            return Err(format!(
+                "the bucket is {} bytes behind, {bound} are the bound",
+                lag.bytes
+            ));
+        }
+        Ok(())
+    }
+
+    async fn act(&mut self) -> Result<(), String> {
         let weather = match self.rng.random_range(0..10) {
             0..5 => StoreFaults::CALM,
             5..9 => StoreFaults::ROUGH,
             _ => StoreFaults::OUTAGE,
         };
-        self.store.set_faults(weather);
+        self.common.store.set_faults(weather);
         self.traffic().await;
         self.pause().await;
         self.traffic().await;
@@ -214,6 +279,7 @@ impl Game {
                 Ok(())
             }
             57..60 => self.sweep().await,
+            60..63 => self.roll_back().await,
             _ => {
                 let longer = self.rng.random_range(0..60);
                 tokio::time::sleep(Duration::from_secs(longer)).await;
@@ -288,34 +354,61 @@ impl Game {
         (lba, region.end - lba)
     }
 
-    fn snapshots(&mut self) {
+    pub(crate) fn snapshots(&mut self) {
         let names = self.guest.snapshot_names();
         if !names.is_empty() && self.rng.random_bool(0.4) {
             let name = names[self.rng.random_range(0..names.len())].clone();
             let request = self.guest.remove_snapshot(&name);
             self.owner().request(request, Request::RemoveSnapshot { name });
         } else {
-            let name = format!("s{}", self.rng.random_range(0..1_000_000));
+            // Names never come back: which of two was meant nobody could say.
+            let name = format!("s{}-{}", self.processes, self.rng.random_range(0..1_000_000_000));
             let request = self.guest.snapshot(&name);
             self.owner().request(request, Request::Snapshot { name });
         }
     }
 
-    async fn pause_owner(&mut self) {
-        let pause = self.rng.random_range(1..40);
-        self.owner().paused.send_replace(true);
-        tokio::time::sleep(Duration::from_secs(pause)).await;
-        self.owner().paused.send_replace(false);
-    }
-
-    async fn sweep(&mut self) -> Result<(), String> {
+    pub(crate) async fn sweep(&mut self) -> Result<(), String> {
         let names = self.bare().names().await?.into_iter().collect();
         let _unheard = self.owner().orders.try_send(Order::Input(Input::Sweep { names }));
         Ok(())
     }
 
+    pub(crate) fn remove_snapshot(&mut self, name: &str) {
+        let (request, name) = (self.guest.remove_snapshot(name), name.to_owned());
+        self.owner().request(request, Request::RemoveSnapshot { name });
+    }
+
+    /// What a snapshot that was opened read-only says about where its blocks lie is what the bucket says.
+    pub(crate) async fn check_view(
+        &self,
+        snapshot: &log_disk::Snapshot,
+        view: &mut SnapshotView<Pages>,
+    ) -> Result<(), String> {
+        let mut image = Image::new();
+        for region in REGIONS {
+            let parts = view.parts(Lba(region.start), region.end - region.start);
+            for part in parts.map_err(|error| error.to_string())? {
+                for block in 0..part.blocks {
+                    image.insert(part.lba.0 + block, u64::from(part.source.is_some()));
+                }
+            }
+        }
+        let wanted: Vec<u64> = REGIONS.into_iter().flatten().collect();
+        let Ok(known) = self.bare().read(&snapshot.checkpoint, &wanted).await else {
+            // It is being removed.
+            return Ok(());
+        };
+        let missing = known
+            .iter()
+            .find(|(lba, stamp)| **stamp != 0 && image.get(lba) != Some(&1));
+        missing.map_or(Ok(()), |(lba, _)| {
+            Err(format!("block {lba} of the open snapshot is not there"))
+        })
+    }
+
     /// What needs no calm: references, and snapshots.
-    async fn audit(&mut self) -> Result<(), String> {
+    pub(crate) async fn audit(&mut self) -> Result<(), String> {
         let head = self.bare().head().await?;
         if let Some(reference) = &head.checkpoint {
             self.bare().check_references(reference).await?;
@@ -338,322 +431,5 @@ impl Game {
         let wanted: Vec<u64> = REGIONS.into_iter().flatten().collect();
         let image = self.bare().read(&snapshot.checkpoint, &wanted).await?;
         self.guest.check_snapshot(&snapshot.name, &image)
-    }
-
-    async fn crash(&mut self, loss: Loss) -> Result<(), String> {
-        self.guest.check()?;
-        self.audit().await?;
-        self.die(loss).await?;
-        if self.rng.random_bool(0.4) {
-            // Not much is written before the next one: what an earlier life left behind in the journal still lies there.
-            let (lba, _) = self.spot();
-            let (request, data) = self.guest.write(lba, 1, None);
-            let (lba, fua) = (Lba(lba), false);
-            self.owner().request(request, Request::Write { lba, data, fua });
-            tokio::time::sleep(Duration::from_millis(3)).await;
-            let again = if self.rng.random_bool(0.5) {
-                Loss::Process
-            } else {
-                Loss::Power
-            };
-            self.die(again).await?;
-        }
-        Ok(())
-    }
-
-    /// Kills the owner's process, or its host, and opens the disk there again.
-    async fn die(&mut self, loss: Loss) -> Result<(), String> {
-        self.guest.check()?;
-        self.hosts[self.owner].process = None;
-        self.lose(self.owner, loss);
-        self.guest.give_up();
-        self.reopen(loss).await
-    }
-
-    fn lose(&mut self, host: usize, loss: Loss) {
-        match loss {
-            Loss::Process => {}
-            Loss::Power => self.hosts[host].disk.reboot(),
-            Loss::Slice => {
-                let disk = &self.hosts[host].disk;
-                // A process that never came so far has made none.
-                let _missing = disk.remove_file("world", std::path::Path::new(SLICE));
-                disk.sync_dir("world", std::path::Path::new("/"))
-                    .expect("the power is on");
-                self.hosts[host].stale = false;
-            }
-        }
-    }
-
-    /// Opens the disk on its owner, perhaps after more crashes on the way, and judges what is there.
-    async fn reopen(&mut self, mut loss: Loss) -> Result<(), String> {
-        let floor = self.guest.remote_floor();
-        if self.rng.random_bool(0.8) {
-            self.store.set_faults(StoreFaults::CALM);
-        } else {
-            self.store.set_faults(StoreFaults::ROUGH);
-        }
-        loop {
-            match self.try_open(self.owner, true).await? {
-                Some(engine) => {
-                    self.begin(self.owner, engine);
-                    return self.judge(loss, floor).await;
-                }
-                None => {
-                    let again = if self.rng.random_bool(0.5) {
-                        Loss::Process
-                    } else {
-                        Loss::Power
-                    };
-                    self.lose(self.owner, again);
-                    if loss == Loss::Process {
-                        loss = again;
-                    }
-                }
-            }
-        }
-    }
-
-    fn ground(&mut self, host: usize) -> Ground {
-        self.processes += 1;
-        let name = format!("{}#{}", self.hosts[host].name, self.processes);
-        Ground {
-            slice: Slice::open(&self.hosts[host].disk, self.ring_pages),
-            bucket: Bucket {
-                store: self.store.client(&name),
-                disk: DISK,
-            },
-            sealer: Arc::clone(&self.sealer),
-            rng: self.world.rng(&name),
-            trace: self.world.trace().clone(),
-            began: self.began,
-            name,
-        }
-    }
-
-    /// Opens the disk on a host; `None` when the process died on the way.
-    async fn try_open(
-        &mut self,
-        host: usize,
-        force: bool,
-    ) -> Result<Option<(Ground, Engine<Pages>)>, String> {
-        loop {
-            let ground = self.ground(host);
-            let options = OpenOptions {
-                config: self.config.clone(),
-                sealer: Arc::clone(&self.sealer),
-                salt: Salt(self.rng.random()),
-                new_journal: JournalId(self.rng.random()),
-                ring_pages: self.ring_pages,
-                discard_stale_journal: self.hosts[host].stale,
-                force,
-                pages: Some(Pages::default()),
-            };
-            let patience = if self.rng.random_bool(0.25) {
-                Duration::from_millis(self.rng.random_range(0..400))
-            } else {
-                CALM_DOWN
-            };
-            match tokio::time::timeout(patience, open(&ground, options)).await {
-                Err(_) if patience == CALM_DOWN => return Err("the disk does not open".to_owned()),
-                Err(_) => return Ok(None),
-                Ok(Ok(engine)) => return Ok(Some((ground, engine))),
-                // A late claim of a process that died.
-                Ok(Err(OpenError::Claimed { .. })) => {}
-                Ok(Err(why)) => return Err(format!("{} cannot open the disk: {why}", ground.name)),
-            }
-        }
-    }
-
-    fn begin(&mut self, host: usize, (ground, engine): (Ground, Engine<Pages>)) {
-        let (orders, inbox) = mpsc::channel(1 << 14);
-        let (paused, is_paused) = watch::channel(false);
-        let (view, seen) = watch::channel(View::default());
-        let mut tasks = JoinSet::new();
-        let name = ground.name.clone();
-        tasks.spawn(serve(ground, engine, inbox, is_paused, view, self.guest.clone()));
-        self.hosts[host].stale = false;
-        self.hosts[host].process = Some(Process {
-            name,
-            orders,
-            paused,
-            view: seen,
-            tasks,
-        });
-    }
-
-    /// Reads everything and asks the guest whether that can be.
-    async fn judge(&mut self, loss: Loss, floor: usize) -> Result<(), String> {
-        let image = self.look().await?;
-        let prefix = self.guest.recover(loss, floor, &image)?;
-        self.world
-            .trace()
-            .event(format_args!("after {loss:?} there are {prefix} changes"));
-        let head = self.bare().head().await?;
-        self.guest.check_size(head.size_blocks)?;
-        let names: Vec<String> = head
-            .snapshots
-            .iter()
-            .map(|snapshot| snapshot.name.clone())
-            .collect();
-        self.guest.check_snapshot_list(&names)?;
-        for snapshot in &head.snapshots {
-            self.check_snapshot(snapshot).await?;
-        }
-        Ok(())
-    }
-
-    async fn look(&mut self) -> Result<Image, String> {
-        for region in REGIONS {
-            let request = self.guest.look(region.start);
-            let (lba, blocks) = (Lba(region.start), region.end - region.start);
-            self.owner().request(request, Request::Read { lba, blocks });
-        }
-        self.until("the disk is not read", |game| !game.guest.waits())
-            .await?;
-        let mut image = Image::new();
-        for region in REGIONS {
-            let bytes = self.guest.take_look(region.start).ok_or("a look at nothing")?;
-            for (lba, block) in region.zip(bytes.chunks(log_disk::BLOCK_BYTES)) {
-                image.insert(lba, stamp::read(lba, block)?);
-            }
-        }
-        Ok(image)
-    }
-
-    /// Waits until something holds, but not for ever.
-    async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) -> Result<(), String> {
-        let end = Instant::now() + CALM_DOWN;
-        while !holds(self) {
-            self.guest.check()?;
-            if let Some(why) = self.owner().view.borrow().stopped {
-                return Err(format!("{} stopped: {why:?}", self.owner().name));
-            }
-            if Instant::now() > end {
-                return Err(what.to_owned());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
-
-    /// The other host takes the disk over, while this one runs, sleeps or is dead.
-    async fn take_over(&mut self) -> Result<(), String> {
-        let (old, new) = (self.owner, 1 - self.owner);
-        self.guest.check()?;
-        self.audit().await?;
-        self.hosts[new].process = None;
-        if self.rng.random_bool(0.3) {
-            self.lose(new, Loss::Power);
-        }
-        let force = self.config.on_outage == OnOutage::Ride || self.rng.random_bool(0.2);
-        let strict = !force && self.config.on_outage == OnOutage::Stop;
-        self.store.set_faults(if self.rng.random_bool(0.5) {
-            StoreFaults::CALM
-        } else {
-            StoreFaults::ROUGH
-        });
-        let first = self.owner().name.clone();
-        self.guest.may_stop(&first);
-        match self.rng.random_range(0..3) {
-            0 => self.hosts[old].process = None,
-            1 => drop(self.owner().paused.send_replace(true)),
-            _ => {}
-        }
-        let before = self.guest.remote_floor();
-        let opened = loop {
-            if let Some(opened) = self.try_open_beside(new, force).await? {
-                break opened;
-            }
-            let again = if self.rng.random_bool(0.5) {
-                Loss::Process
-            } else {
-                Loss::Power
-            };
-            self.lose(new, again);
-        };
-        let floor = if strict { self.guest.remote_floor() } else { before };
-        self.guest.retire(&first, strict);
-        self.guest.give_up();
-        self.hosts[old].stale = true;
-        self.owner = new;
-        self.begin(new, opened);
-        self.judge(Loss::Slice, floor).await?;
-        self.haunt(old).await;
-        self.guest.check()
-    }
-
-    /// Opens on another host while the owner goes on, with a guest that goes on, too.
-    async fn try_open_beside(
-        &mut self,
-        host: usize,
-        force: bool,
-    ) -> Result<Option<(Ground, Engine<Pages>)>, String> {
-        if self.hosts[self.owner].process.is_some() {
-            self.traffic().await;
-        }
-        self.try_open(host, force).await
-    }
-
-    /// The former owner wakes up, if it slept, and a guest that has not noticed goes on with it.
-    async fn haunt(&mut self, old: usize) {
-        let Some(process) = self.hosts[old].process.as_mut() else {
-            return;
-        };
-        process.paused.send_replace(false);
-        for round in 0..self.rng.random_range(1..20_u64) {
-            let (lba, data) = (Lba(round % 40), stamp::run(round % 40, 1, 1 << 40));
-            let fua = round % 3 == 0;
-            process.request(self.guest.untracked(), Request::Write { lba, data, fua });
-            process.request(self.guest.untracked(), Request::Flush);
-        }
-        let linger = self.rng.random_range(0..60);
-        tokio::time::sleep(Duration::from_secs(linger)).await;
-        if self.rng.random_bool(0.7) {
-            process.tasks.abort_all();
-            self.hosts[old].process = None;
-        }
-    }
-
-    /// All is calm: everything arrives, nothing is left over, and the bucket alone is enough.
-    async fn finale(&mut self) -> Result<(), String> {
-        let old = 1 - self.owner;
-        self.hosts[old].process = None;
-        self.store.set_faults(StoreFaults::CALM);
-        self.until("not everything arrived in the bucket", |game| {
-            game.owner().view.borrow().quiet && !game.guest.waits()
-        })
-        .await?;
-        self.store.settle().await;
-        self.sweep().await?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        self.until("the sweep does not end", |game| game.owner().view.borrow().quiet)
-            .await?;
-        self.audit().await?;
-        let known: BTreeSet<ObjectName> = self.owner().view.borrow().objects.iter().copied().collect();
-        let there = self.bare().names().await?;
-        if let Some(name) = there.difference(&known).next() {
-            return Err(format!("{name:?} is in the bucket and nobody needs it"));
-        }
-        if let Some(name) = known.difference(&there).next() {
-            return Err(format!("{name:?} is known and not in the bucket"));
-        }
-        let view = self.owner().view.borrow().clone();
-        let garbage = view.stored_blocks - view.live_blocks;
-        let bound = view.stored_blocks * self.config.gc.garbage_permille / 1000;
-        let stubborn = view.stored_blocks * (1000 - self.config.gc.live_permille_max) / 1000;
-        if garbage > bound.max(stubborn) + self.config.gc.blocks_max {
-            return Err(format!("{garbage} of {} blocks are garbage", view.stored_blocks));
-        }
-        self.hosts[self.owner].process = None;
-        let arrived = self.guest.arrived();
-        self.lose(self.owner, Loss::Slice);
-        let opened = loop {
-            if let Some(opened) = self.try_open(self.owner, true).await? {
-                break opened;
-            }
-        };
-        self.begin(self.owner, opened);
-        self.judge(Loss::Slice, arrived).await
     }
 }

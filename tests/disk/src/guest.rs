@@ -18,6 +18,8 @@ struct Op {
     blocks: u64,
     stamp: Stamp,
     answered: bool,
+    /// What was durable in the journal, as far as the guest knew, when it asked.
+    after: usize,
 }
 
 /// What a request waits for.
@@ -65,6 +67,8 @@ pub(crate) enum Loss {
 
 #[derive(Debug, Default)]
 struct State {
+    /// What there was before the first change; zeros where nothing is said.
+    base: Image,
     ops: Vec<Op>,
     stamps: Stamp,
     asked: BTreeMap<RequestId, Asked>,
@@ -83,6 +87,8 @@ struct State {
     retired: BTreeMap<String, bool>,
     may_stop: Vec<String>,
     violation: Option<String>,
+    /// Requests may fail.
+    faulty: bool,
 }
 
 /// The guest; clones are the same.
@@ -94,10 +100,53 @@ impl Guest {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn new(size_blocks: u64) -> Self {
+    pub(crate) fn new(size_blocks: u64, faulty: bool) -> Self {
         let guest = Self::default();
         guest.lock().size_blocks = size_blocks;
+        guest.lock().faulty = faulty;
         guest
+    }
+
+    /// The guest of a fork, the `number`th, which begins as `base`.
+    pub(crate) fn of_fork(number: u64, size_blocks: u64, base: Image, faulty: bool) -> Self {
+        let guest = Self::new(size_blocks, faulty);
+        let mut state = guest.lock();
+        state.base = base;
+        state.stamps = number << 32;
+        drop(state);
+        guest
+    }
+
+    /// What a snapshot holds, if that is known.
+    pub(crate) fn snapshot_image(&self, name: &str) -> Option<Image> {
+        self.lock().snapshots.get(name).cloned()
+    }
+
+    /// The disk is what it was at a snapshot: nothing that was written since counts.
+    pub(crate) fn go_back(&self, then: Image) {
+        let mut state = self.lock();
+        state.base = then;
+        state.ops.clear();
+        state.local_floor = 0;
+        state.remote_floor = 0;
+    }
+
+    /// How many changes must be there after a loss.
+    pub(crate) fn floor(&self, loss: Loss, remote_floor: usize) -> usize {
+        let state = self.lock();
+        match loss {
+            Loss::Process => state.answered_floor(),
+            Loss::Power => state.local_floor.max(remote_floor),
+            Loss::Slice => remote_floor,
+        }
+    }
+
+    /// How many changes must be there, or be missed aloud, when one thing in the journal is damaged: those that were durable
+    /// before something was asked for that is durable itself.
+    pub(crate) fn evident_floor(&self) -> usize {
+        let state = self.lock();
+        let durable = state.ops.iter().take(state.local_floor);
+        durable.map(|op| op.after).max().unwrap_or(0)
     }
 
     /// Draws a number for a request that nobody keeps account of.
@@ -133,6 +182,7 @@ impl Guest {
             blocks,
             stamp,
             answered: false,
+            after: state.local_floor,
         });
         Self::ask(state, Asked::Change { op, fua })
     }
@@ -182,6 +232,12 @@ impl Guest {
             .filter(|name| !state.doubtful.contains(name))
             .cloned()
             .collect()
+    }
+
+    /// Whether somebody asked for a snapshot's removal.
+    pub(crate) fn is_doubtful(&self, name: &str) -> bool {
+        let state = self.lock();
+        state.doubtful.iter().any(|gone| gone == name) || !state.snapshots.contains_key(name)
     }
 
     pub(crate) fn waits(&self) -> bool {
@@ -296,13 +352,10 @@ impl Guest {
     }
 
     /// Judges the content after a recovery and goes on from there.
-    pub(crate) fn recover(&self, loss: Loss, remote_floor: usize, image: &Image) -> Result<usize, String> {
+    /// Judges the content after a recovery, `floor` changes at least, and goes on from there. Returns how many there are, and how
+    /// many bytes of answered ones are not.
+    pub(crate) fn recover(&self, loss: Loss, floor: usize, image: &Image) -> Result<(usize, u64), String> {
         let mut state = self.lock();
-        let floor = match loss {
-            Loss::Process => state.answered_floor(),
-            Loss::Power => state.local_floor.max(remote_floor),
-            Loss::Slice => remote_floor,
-        };
         let Some(prefix) = state.prefixes(image).pop() else {
             return Err(format!(
                 "after {loss:?} no prefix explains the disk: {}",
@@ -314,6 +367,10 @@ impl Guest {
                 "after {loss:?} only {prefix} changes are there, {floor} were promised"
             ));
         }
+        let lost = state.ops[prefix..]
+            .iter()
+            .filter(|op| op.answered && op.stamp != 0);
+        let lost_bytes = lost.map(|op| op.blocks * BLOCK_BYTES as u64).sum();
         state.ops.truncate(prefix);
         for op in &mut state.ops {
             op.answered = true;
@@ -323,7 +380,7 @@ impl Guest {
         if loss == Loss::Slice {
             state.remote_floor = prefix;
         }
-        Ok(prefix)
+        Ok((prefix, lost_bytes))
     }
 
     /// All that was asked for so far is in the bucket.
@@ -370,7 +427,7 @@ impl State {
         };
         match (outcome, asked) {
             (Outcome::Failed, asked) => {
-                if self.may_stop.iter().any(|name| name == process) {
+                if self.faulty || self.may_stop.iter().any(|name| name == process) {
                     Ok(())
                 } else {
                     Err(format!("{asked:?} failed"))
@@ -419,6 +476,10 @@ impl State {
         }
     }
 
+    fn base_of(&self, lba: u64) -> Stamp {
+        self.base.get(&lba).copied().unwrap_or(0)
+    }
+
     fn durable(&mut self, covers: usize, class: Durability) {
         match class {
             Durability::None => {}
@@ -434,10 +495,10 @@ impl State {
         let fits = self.ops[from..]
             .iter()
             .any(|op| op.covers(lba) && op.stamp == found);
-        if fits || (after.is_none() && found == 0) {
+        if fits || (after.is_none() && found == self.base_of(lba)) {
             return Ok(());
         }
-        let expected = after.map_or(0, |op| self.ops[op].stamp);
+        let expected = after.map_or(self.base_of(lba), |op| self.ops[op].stamp);
         Err(format!(
             "block {lba} was read as {found}, written as {expected} or later"
         ))
@@ -445,8 +506,8 @@ impl State {
 
     /// All prefixes of the changes that explain an image, ascending.
     fn prefixes(&self, image: &Image) -> Vec<usize> {
-        let mut state: Image = image.keys().map(|lba| (*lba, 0)).collect();
-        let mut wrong = image.values().filter(|stamp| **stamp != 0).count();
+        let mut state: Image = image.keys().map(|lba| (*lba, self.base_of(*lba))).collect();
+        let mut wrong = image.iter().filter(|(lba, stamp)| state[lba] != **stamp).count();
         let mut prefixes = Vec::new();
         if wrong == 0 {
             prefixes.push(0);
@@ -476,7 +537,7 @@ impl State {
                 .skip(1)
                 .map(|(index, _)| *index)
                 .chain([self.ops.len() + 1]);
-            if *found == 0 {
+            if *found == self.base_of(*lba) {
                 spans.push(
                     0..covering
                         .first()

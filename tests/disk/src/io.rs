@@ -8,16 +8,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use crashsafe::{Disk as _, DiskFile, OpenOptions};
 use log_disk::{
-    DiskId, Etag, GotHead, HeadPut, Layout, ObjectName, PAGE_BYTES, PREFIX_BYTES, PutOutcome, Role,
-    SUPERBLOCK_PAGES, Sealer, Superblock, head_key,
+    DiskId, Etag, GotHead, HeadPut, LINE_BYTES, Layout, ObjectName, PAGE_BYTES, PREFIX_BYTES, Pin,
+    PutOutcome, Role, SUPERBLOCK_PAGES, Sealer, Superblock, head_key,
 };
 use objstore::{ETag, GetError, Key, ObjectStore, Purpose, PutError};
 use rand::RngExt as _;
 use sim::{Rng, SimDisk, SimStore};
 
+use crate::faults::{Faults, Spoil};
+
 pub(crate) const PURPOSE: Purpose = Purpose("disk");
 /// Where the slice is.
 pub(crate) const SLICE: &str = "/slice";
+/// How often something is read that does not open.
+pub(crate) const READS: u32 = 4;
+/// Slots of the read cache: few, so that they are used again and again.
+pub(crate) const CACHE_SLOTS: u32 = 4;
+const SLOT_PAGES: u64 = LINE_BYTES / PAGE_BYTES as u64;
 /// How long to wait before a store is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -26,12 +33,13 @@ const AGAIN: Duration = Duration::from_millis(500);
 pub(crate) struct Slice {
     file: Arc<dyn DiskFile>,
     ring_pages: u64,
+    faults: Faults,
 }
 
 impl Slice {
     /// Opens the slice, making it when there is none.
-    pub(crate) fn open(disk: &SimDisk, ring_pages: u64) -> Self {
-        let pages = SUPERBLOCK_PAGES + ring_pages;
+    pub(crate) fn open(disk: &SimDisk, ring_pages: u64, faults: Faults) -> Self {
+        let pages = SUPERBLOCK_PAGES + ring_pages + u64::from(CACHE_SLOTS) * SLOT_PAGES;
         let file = disk
             .open("slice", Path::new(SLICE), OpenOptions::CREATE)
             .expect("the power is on");
@@ -43,10 +51,19 @@ impl Slice {
         Self {
             file: Arc::from(file),
             ring_pages,
+            faults,
         }
     }
 
     fn read(&self, page: u64, pages: u64) -> Option<Vec<u8>> {
+        // A read that failed is tried again.
+        (0..READS).find_map(|_| self.read_once(page, pages))
+    }
+
+    fn read_once(&self, page: u64, pages: u64) -> Option<Vec<u8>> {
+        if self.faults.read_fails() {
+            return None;
+        }
         let mut bytes = vec![0; usize::try_from(pages).ok()? * PAGE_BYTES];
         let read = self.file.read_at(&mut bytes, page * PAGE_BYTES as u64).ok()?;
         (read == bytes.len()).then_some(bytes)
@@ -60,9 +77,53 @@ impl Slice {
         self.read(SUPERBLOCK_PAGES + position % self.ring_pages, pages)
     }
 
-    pub(crate) fn write_ring(&self, position: u64, bytes: &[u8]) -> bool {
-        let page = SUPERBLOCK_PAGES + position % self.ring_pages;
+    fn write(&self, page: u64, bytes: &[u8]) -> bool {
+        if self.faults.write_fails() {
+            return false;
+        }
+        let journal = page < SUPERBLOCK_PAGES + self.ring_pages;
+        match self.faults.spoils(journal && !bytes.is_empty()) {
+            None => self.put(page, bytes),
+            Some(Spoil::Lose) => true,
+            Some(Spoil::Flip) => {
+                let mut spoiled = bytes.to_vec();
+                self.faults.flip(&mut spoiled);
+                self.put(page, &spoiled)
+            }
+            Some(Spoil::Misdirect) => {
+                let pages = (bytes.len() / PAGE_BYTES) as u64;
+                let region = if journal {
+                    SUPERBLOCK_PAGES..SUPERBLOCK_PAGES + self.ring_pages
+                } else {
+                    self.slot_page(0)..self.slot_page(CACHE_SLOTS)
+                };
+                let room = (region.end - region.start).saturating_sub(pages) + 1;
+                self.put(region.start + self.faults.below(room), bytes)
+            }
+        }
+    }
+
+    fn put(&self, page: u64, bytes: &[u8]) -> bool {
         self.file.write_at(bytes, page * PAGE_BYTES as u64).is_ok()
+    }
+
+    pub(crate) fn write_ring(&self, position: u64, bytes: &[u8]) -> bool {
+        self.write(SUPERBLOCK_PAGES + position % self.ring_pages, bytes)
+    }
+
+    /// Whether calls may fail although the power is on.
+    pub(crate) fn is_faulty(&self) -> bool {
+        self.faults.are_on() && self.file.len().is_ok()
+    }
+
+    /// The disk was opened: what was wrong with the slice before was found or does not matter.
+    pub(crate) fn opened(&self) {
+        self.faults.opened();
+    }
+
+    /// All of the journal that counts was read.
+    pub(crate) fn taken_over(&self) {
+        self.faults.mark();
     }
 
     pub(crate) fn sync(&self) -> bool {
@@ -70,8 +131,25 @@ impl Slice {
     }
 
     pub(crate) fn write_superblock(&self, superblock: &Superblock) -> bool {
-        let at = superblock.page() * PAGE_BYTES as u64;
-        self.file.write_at(&superblock.encode(), at).is_ok() && self.sync()
+        (0..SUPERBLOCK_PAGES).all(|page| self.write(page, &superblock.encode()) && self.sync())
+    }
+
+    fn slot_page(&self, slot: u32) -> u64 {
+        SUPERBLOCK_PAGES + self.ring_pages + u64::from(slot) * SLOT_PAGES
+    }
+
+    /// Writes a line into a slot of the read cache.
+    pub(crate) fn write_slot(&self, slot: u32, line: &[u8]) -> bool {
+        let mut pages = line.to_vec();
+        pages.resize(line.len().next_multiple_of(PAGE_BYTES), 0);
+        self.write(self.slot_page(slot), &pages)
+    }
+
+    pub(crate) fn read_slot(&self, slot: u32, from: u64, len: u64) -> Option<Vec<u8>> {
+        let pages = (from + len).div_ceil(PAGE_BYTES as u64);
+        let bytes = self.read(self.slot_page(slot), pages)?;
+        let from = usize::try_from(from).ok()?;
+        Some(bytes[from..from + usize::try_from(len).ok()?].to_vec())
     }
 }
 
@@ -80,6 +158,7 @@ impl Slice {
 pub(crate) struct Bucket {
     pub(crate) store: SimStore,
     pub(crate) disk: DiskId,
+    pub(crate) faults: Faults,
 }
 
 pub(crate) fn key(text: String) -> Key {
@@ -104,7 +183,7 @@ impl Bucket {
     pub(crate) async fn get_head(&self) -> GotHead {
         match self.store.get(&key(head_key(self.disk)), None, PURPOSE).await {
             Ok(object) => GotHead::Found {
-                bytes: object.bytes,
+                bytes: self.faults.on_the_wire(object.bytes),
                 etag: Etag(object.etag.as_str().to_owned()),
             },
             Err(GetError::NotFound { .. }) => GotHead::Missing,
@@ -145,7 +224,7 @@ impl Bucket {
                 .get(&key(name.key(self.disk)), Some(range.clone()), PURPOSE)
                 .await
             {
-                Ok(object) => return Some(object.bytes),
+                Ok(object) => return Some(self.faults.on_the_wire(object.bytes)),
                 Err(GetError::NotFound { .. }) => return None,
                 Err(_) => tokio::time::sleep(AGAIN).await,
             }
@@ -153,12 +232,68 @@ impl Bucket {
     }
 
     pub(crate) async fn layout(&self, sealer: &Sealer, name: ObjectName) -> Option<Layout> {
-        let mut front = self.get(name, 0..PREFIX_BYTES).await?;
-        let bytes = Layout::front_bytes(&front).ok()?;
-        if bytes > front.len() as u64 {
-            front = self.get(name, 0..bytes).await?;
+        for _ in 0..READS {
+            let mut front = self.get(name, 0..PREFIX_BYTES).await?;
+            match Layout::front_bytes(&front) {
+                Ok(bytes) if bytes > 1 << 20 => continue,
+                Ok(bytes) if bytes > front.len() as u64 => front = self.get(name, 0..bytes).await?,
+                Ok(_) => {}
+                Err(_) => continue,
+            }
+            if let Ok(layout) = Layout::open(sealer, &front) {
+                return Some(layout);
+            }
         }
-        Layout::open(sealer, &front).ok()
+        None
+    }
+
+    /// The same bucket, where another disk's objects are.
+    pub(crate) fn of(&self, disk: DiskId) -> Self {
+        Self { disk, ..self.clone() }
+    }
+
+    /// Puts something at a key until it is there, whoever put it.
+    pub(crate) async fn put_pin(&self, pin: Pin) {
+        let key = key(pin.key(self.disk));
+        loop {
+            match self.store.put_if_absent(&key, Bytes::new(), PURPOSE).await {
+                Ok(_) | Err(PutError::Exists { .. }) => return,
+                Err(_) => tokio::time::sleep(AGAIN).await,
+            }
+        }
+    }
+
+    pub(crate) async fn delete_pin(&self, pin: Pin) {
+        while self
+            .store
+            .delete(&key(pin.key(self.disk)), PURPOSE)
+            .await
+            .is_err()
+        {
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// All pins, when the store answers with one page of them.
+    pub(crate) async fn pins(&self) -> Option<Vec<Pin>> {
+        let prefix = Pin::prefix(self.disk);
+        let page = self.store.list(&prefix, None, 1000, PURPOSE).await.ok()?;
+        let rest = |key: &str| key.strip_prefix(&prefix).and_then(Pin::parse);
+        let pins = page.entries.iter().filter_map(|entry| rest(entry.key.as_str()));
+        (!page.more).then(|| pins.collect())
+    }
+
+    /// Makes a HEAD where there is none.
+    pub(crate) async fn make_head(&self, body: Bytes) -> HeadPut {
+        match self
+            .store
+            .put_if_absent(&key(head_key(self.disk)), body, PURPOSE)
+            .await
+        {
+            Ok(etag) => HeadPut::Stored(Etag(etag.as_str().to_owned())),
+            Err(PutError::Exists { .. }) => HeadPut::Stale,
+            Err(_) => HeadPut::Unknown,
+        }
     }
 
     /// The names of all objects of a role.

@@ -7,10 +7,13 @@
 //! needed is ever missing in the bucket, and nothing that is not stays there; once all is calm everything arrives there.
 
 mod driver;
+mod family;
+mod faults;
 mod game;
 mod guest;
 mod image;
 mod io;
+mod reader;
 mod stamp;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

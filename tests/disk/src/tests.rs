@@ -76,3 +76,23 @@ fn an_owner_that_takes_its_own_swap_for_another_s_is_found() {
 fn a_former_owner_that_goes_on_answering_is_found() {
     assert!(is_found(Mutant::ZombieAnswers, 1));
 }
+
+#[test]
+fn a_parent_that_does_not_look_for_forks_again_is_found() {
+    assert!(is_found(Mutant::OldPins, 1));
+}
+
+#[test]
+fn a_fork_without_a_pin_is_found() {
+    assert!(is_found(Mutant::ForkWithoutPin, 1));
+}
+
+#[test]
+fn a_fork_of_a_snapshot_that_went_meanwhile_is_found() {
+    assert!(is_found(Mutant::ForkOfWhatWas, 1));
+}
+
+#[test]
+fn a_pin_that_goes_before_its_fork_is_found() {
+    assert!(is_found(Mutant::PinGoesFirst, 1));
+}

@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use log_disk::Mutant;
 use sim::{Digest, World};
 
-use crate::game::Game;
+use crate::family::Family;
 
 /// Why a seed failed.
 #[derive(Debug, Clone)]
@@ -80,8 +80,9 @@ fn attempt(seed: u64, mutant: Option<Mutant>, steps: u32) -> Result<Digest, Stri
 
 async fn play(world: World, mutant: Option<Mutant>, steps: u32) -> Result<(), String> {
     let trace = world.trace().clone();
-    let mut game = Game::new(world, mutant).await;
-    game.play(steps)
+    let mut family = Family::new(world, mutant).await;
+    family
+        .play(steps)
         .await
         .map_err(|message| format!("{message}\n    {}", trace.tail().join("\n    ")))
 }

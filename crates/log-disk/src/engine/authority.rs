@@ -7,6 +7,7 @@ use super::{Config, Engine, Etag, GotHead, HeadPut, Mutant, OnOutage, Outcome, O
 use crate::Time;
 use crate::extent_map::PageStore;
 use crate::head::{CheckpointRef, Head, Snapshot};
+use crate::open::HEAD_FLAWS_MAX;
 
 /// A change of HEAD that waits for its turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub(super) struct Authority {
     every: u64,
     looking: bool,
     attempts: u32,
+    /// Looks in a row that showed something damaged.
+    flaws: u32,
     /// When the next look is due; `None` while one waits for its retry.
     next: Option<Time>,
     wishes: VecDeque<(HeadChange, Option<RequestId>)>,
@@ -51,6 +54,7 @@ impl Authority {
             every,
             looking: false,
             attempts: 0,
+            flaws: 0,
             next: Some(confirmed.plus(every)),
             wishes: VecDeque::new(),
             swap: None,
@@ -204,8 +208,16 @@ impl<S: PageStore> Engine<S> {
             }
         };
         let Ok(found) = Head::decode(&self.sealer, &bytes) else {
-            return self.stop(Stopped::Head, out);
+            self.authority.flaws += 1;
+            if self.authority.flaws > HEAD_FLAWS_MAX {
+                return self.stop(Stopped::Head, out);
+            }
+            // The way from the store may be at fault.
+            self.authority.looking = true;
+            self.timers.retry(self.now, 1, Wake::Head);
+            return;
         };
+        self.authority.flaws = 0;
         if found.epoch != self.epoch || found.owner != self.head.owner {
             let by = found.epoch;
             return self.stop(Stopped::Fenced { by }, out);
@@ -247,7 +259,7 @@ impl<S: PageStore> Engine<S> {
             match change {
                 HeadChange::Checkpoint(reference) => self.checkpoint_committed(reference),
                 HeadChange::Size(_) => self.resized = true,
-                HeadChange::RemoveSnapshot(_) => self.dig_graves(),
+                HeadChange::RemoveSnapshot(_) => self.pins_are_old(),
                 HeadChange::AddSnapshot(_) => {}
             }
             if let Some(request) = request {

@@ -115,6 +115,7 @@ impl<S: PageStore> Engine<S> {
         if let Some(previous) = newest.last() {
             self.objects.release(previous, 1);
         }
+        self.objects.bury(number);
         let blocks = changed.len() as u64 + 1;
         let objects = self.objects.iter().count() + 1;
         let mut offset = Checkpoint::front_bytes(self.leaves.len(), objects);
@@ -136,7 +137,6 @@ impl<S: PageStore> Engine<S> {
                 dead: 0,
             },
         );
-        self.objects.bury(number);
         let checkpoint = Checkpoint {
             header: CheckpointHeader {
                 disk: self.sealer.disk(),
@@ -163,7 +163,7 @@ impl<S: PageStore> Engine<S> {
     fn refresh_old_leaves(&mut self) {
         let sparse: Vec<ObjectSeq> = self
             .objects
-            .iter()
+            .own()
             .filter(|(_, facts)| {
                 facts.role == Role::Checkpoint
                     && facts.dead == 0
@@ -213,18 +213,18 @@ impl<S: PageStore> Engine<S> {
         self.dig_graves();
     }
 
-    /// Finds what may be deleted by the checkpoint that HEAD names and the snapshots that it lists.
+    /// Finds what may be deleted by the checkpoint that HEAD names, the snapshots that it lists, and the pins of forks.
     pub(crate) fn dig_graves(&mut self) {
-        let Some(committed) = self.head.checkpoint else {
+        let (Some(committed), Some(pins)) = (self.head.checkpoint, self.pins.known()) else {
             return;
         };
-        let snapshots: Vec<u64> = self
+        let snapshots = self
             .head
             .snapshots
             .iter()
-            .map(|snapshot| snapshot.checkpoint.number)
-            .collect();
-        for name in self.objects.deletable(committed.number, &snapshots) {
+            .map(|snapshot| snapshot.checkpoint.number);
+        let needed: Vec<u64> = snapshots.chain(pins.iter().copied()).collect();
+        for name in self.objects.deletable(committed.number, &needed) {
             self.graves.entry(name).or_insert(self.next_read);
         }
     }
@@ -233,7 +233,7 @@ impl<S: PageStore> Engine<S> {
         if self.is(Mutant::DeleteBeforeCommit) {
             let hasty: Vec<ObjectName> = self
                 .objects
-                .iter()
+                .own()
                 .filter(|(_, facts)| facts.live == 0 && facts.role != Role::Checkpoint)
                 .filter_map(|(seq, _)| self.objects.name(seq))
                 .collect();
@@ -277,6 +277,8 @@ impl<S: PageStore> Engine<S> {
     /// Buries what nothing refers to and nobody is about to: what former epochs left behind or uploaded too late, and puts of
     /// ours that arrived a second time after their object was deleted.
     pub(super) fn sweep(&mut self, names: &[ObjectName]) {
+        // Forks may be gone by now.
+        self.pins.look_again();
         for name in names {
             let known = self.objects.name(name.seq) == Some(*name);
             let on_its_way = name.epoch == self.epoch

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::gc_plan::GcLimits;
 use crate::objects::ObjectName;
 use crate::{
-    Compression, Epoch, Layout, Lba, ObjectHeader, ObjectSeq, SealedObject, Seq, Source, Superblock, Time,
-    ToSeal,
+    Compression, Epoch, Layout, Lba, ObjectHeader, ObjectSeq, Pin, SealedObject, Seq, Source, Superblock,
+    Time, ToSeal,
 };
 
 /// A request's number, chosen by the driver; not used again while it runs.
@@ -135,6 +135,14 @@ pub enum Mutant {
     ZombieAnswers,
     /// The journal is given up to the newest object, whatever is missing before it.
     TrimOverGap,
+    /// What forks need is not looked up again once a snapshot is gone.
+    OldPins,
+    /// A fork is made without a pin.
+    ForkWithoutPin,
+    /// A fork is made without looking whether the snapshot outlived the pin's making.
+    ForkOfWhatWas,
+    /// A fork's pins go before its HEAD says that it is deleted.
+    PinGoesFirst,
 }
 
 /// What a guest wants. Addresses are in range and not empty: the export has checked that.
@@ -318,6 +326,13 @@ pub enum Input {
         /// What it says.
         layout: Option<Layout>,
     },
+    /// A list of the pins ended.
+    Pins {
+        /// When it was asked for, as [`Output::ListPins`] said.
+        asked: u64,
+        /// All of them; `None` when there was no answer, or none on one page.
+        pins: Option<Vec<Pin>>,
+    },
     /// These objects were in the store a moment ago; those that nobody needs are to go.
     Sweep {
         /// Their names.
@@ -394,7 +409,7 @@ pub enum Output {
     },
     /// Make durable what was written so far; answer with [`Input::Synced`].
     Sync,
-    /// Write the superblock into its page, and make that durable; answer with [`Input::SuperblockWritten`].
+    /// Write the superblock into page 0, make that durable, then the same with page 1; answer with [`Input::SuperblockWritten`].
     WriteSuperblock {
         /// What.
         superblock: Superblock,
@@ -433,6 +448,11 @@ pub enum Output {
     Delete {
         /// Its name.
         name: ObjectName,
+    },
+    /// List the disk's pins, on one page of at least [`PINS_MAX`](crate::PINS_MAX); answer with [`Input::Pins`].
+    ListPins {
+        /// To be handed back.
+        asked: u64,
     },
     /// Read an object's front; answer with [`Input::Layout`].
     GetLayout {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::authority::Authority;
 use super::collect::Collection;
 use super::journal::{Ring, Span};
+use super::pins::Pins;
 use super::timers::Timers;
 use super::writes::Change;
 use super::{Config, Engine, Etag, ReadId, Stats, Stopped};
@@ -15,13 +16,16 @@ use crate::head::Head;
 use crate::objects::{Objects, Role};
 use crate::pressure::DrainRate;
 use crate::runs::RunMap;
-use crate::{Epoch, LeafRef, ObjectSeq, Record, RecordKind, Salt, Sealer, Seq, Superblock, Time};
+use crate::{
+    DiskId, Epoch, LeafRef, Lineage, ObjectSeq, Record, RecordKind, Salt, Sealer, Seq, Superblock, Time,
+};
 
 /// What an opening has found out.
 #[derive(Debug)]
 pub(crate) struct Start<S> {
     pub(crate) config: Config,
     pub(crate) sealer: Arc<Sealer>,
+    pub(crate) lineage: Lineage,
     pub(crate) salt: Salt,
     pub(crate) now: Time,
     pub(crate) head: Head,
@@ -58,6 +62,7 @@ impl<S: PageStore> Engine<S> {
         let mut engine = Self {
             salt: start.salt,
             sealer: start.sealer,
+            lineage: start.lineage,
             epoch,
             now,
             stopped: None,
@@ -98,6 +103,7 @@ impl<S: PageStore> Engine<S> {
             objects_since_checkpoint: start.objects_since_checkpoint,
             checkpoint_wanted: false,
             snapshot_wishes: Vec::new(),
+            pins: Pins::new(),
             graves: BTreeMap::new(),
             deleting: BTreeSet::new(),
             collection: Collection::Idle,
@@ -137,7 +143,7 @@ impl<S: PageStore> Engine<S> {
     pub fn stats(&self) -> Stats {
         let (stored, live) = self
             .objects
-            .iter()
+            .own()
             .filter(|(_, facts)| facts.role != Role::Checkpoint && facts.dead == 0)
             .fold((0, 0), |(stored, live), (_, facts)| {
                 (stored + facts.blocks, live + facts.live)
@@ -187,6 +193,18 @@ impl<S: PageStore> Engine<S> {
         self.objects.name(object)
     }
 
+    /// Returns the disk below whose prefix an object lies: this one, or one that it was forked from.
+    #[must_use]
+    pub fn home(&self, object: ObjectSeq) -> DiskId {
+        self.lineage.home(object)
+    }
+
+    /// Returns what opens an object's layout and extents.
+    #[must_use]
+    pub fn sealer_of(&self, object: ObjectSeq) -> &Arc<Sealer> {
+        self.lineage.sealer(object)
+    }
+
     /// Says whether nothing is left to be done for what was asked for so far: all of it is in the store, nothing is under way.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
@@ -199,6 +217,7 @@ impl<S: PageStore> Engine<S> {
             && !self.checkpoint_wanted
             && self.collection.is_idle()
             && self.authority.is_settled()
+            && self.pins.is_settled()
             && self.graves.is_empty()
             && self.deleting.is_empty()
             && self.reads.is_empty()

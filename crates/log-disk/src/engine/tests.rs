@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::head::Stream;
-use crate::testing::{DISK, SALT, sealer};
+use crate::testing::{DISK, SALT, page_seal, sealer};
 use crate::{BLOCK_BYTES, JournalId, Lba, Role, Superblock, seal_object};
 
 #[derive(Debug, Default)]
@@ -42,6 +42,11 @@ struct Bench {
 
 impl Bench {
     fn new(config: Config) -> Self {
+        Self::after(config, Vec::new())
+    }
+
+    /// An engine that finds records of an earlier life in its journal.
+    fn after(config: Config, records: Vec<crate::Record>) -> Self {
         let superblock = Superblock {
             disk: DISK,
             journal: JournalId([4; 16]),
@@ -56,9 +61,10 @@ impl Bench {
             durable_seq: Seq(0),
         };
         let engine = Engine::new(Start {
-            map: ExtentMap::new(NoPages, config.map_runs_max),
+            map: ExtentMap::new(NoPages, page_seal(), config.map_runs_max),
             config,
             sealer: Arc::new(sealer()),
+            lineage: Lineage::new(&head(), Arc::new(sealer()), &[]).unwrap(),
             salt: SALT,
             now: Time(0),
             head: head(),
@@ -71,10 +77,10 @@ impl Bench {
             durable_seq: Seq(0),
             objects_since_checkpoint: 0,
             superblock,
-            records: Vec::new(),
-            next_position: 0,
-            next_seq: Seq(1),
-            last_crc: 0,
+            next_position: records.last().map_or(0, |record| record.header.end()),
+            next_seq: Seq(1 + records.len() as u64),
+            last_crc: records.last().map_or(0, |record| record.crc),
+            records,
         });
         Self {
             engine,
@@ -172,6 +178,31 @@ fn writes_are_answered_in_their_order_whichever_ends_first() {
     assert_eq!(bench.ended(), []);
     bench.appended(1);
     assert_eq!(bench.ended(), [(1, DONE), (2, DONE)]);
+}
+
+#[test]
+fn a_pad_that_an_earlier_life_left_at_the_end_keeps_no_remote_flush_waiting() {
+    let header = crate::RecordHeader {
+        kind: crate::RecordKind::Pad,
+        disk: DISK,
+        epoch: Epoch(2),
+        pages: 5,
+        seq: Seq(1),
+        position: 0,
+        salt: SALT,
+        previous_crc: 0,
+        durable_seq: Seq(0),
+    };
+    let (_, pad) = crate::Record::encode(&sealer(), header, &[]);
+    let config = Config {
+        durability: Durability::Remote,
+        ..Config::default()
+    };
+    let mut bench = Bench::after(config, vec![pad]);
+    bench.ask(1, Request::Flush);
+    bench.pass(1);
+    assert_eq!(bench.ended(), [(1, DONE)]);
+    assert_eq!(bench.engine.stats().lag, Lag::default());
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub(super) enum Wake {
     Delete(ObjectName),
     Head,
     Layout(ObjectSeq),
+    Pins,
 }
 
 /// Wakes by their time, and pauses that grow and are never the same for two clients.

@@ -202,6 +202,7 @@ impl<S: PageStore> Engine<S> {
             position: self.ring.next_position,
             salt: self.salt,
             previous_crc: self.ring.last_crc,
+            durable_seq: self.synced_seq,
         }
     }
 

@@ -32,6 +32,11 @@ pub fn encode_leaf(leaf: u32, runs: &RunMap<Location>) -> Vec<u8> {
     out
 }
 
+/// How many runs the bytes of a leaf have.
+pub(super) fn runs_of(bytes: &[u8]) -> usize {
+    bytes.len() / RUN_BYTES
+}
+
 /// Reads the bytes of a leaf.
 ///
 /// # Errors

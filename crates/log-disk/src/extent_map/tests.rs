@@ -3,6 +3,7 @@ use std::io;
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::page_seal;
 
 /// Leaves in a map.
 #[derive(Debug, Default)]
@@ -57,7 +58,7 @@ fn place(object: u64, lba: u64) -> Location {
 proptest! {
     #[test]
     fn prop_a_paged_map_equals_a_map_of_blocks_and_its_checkpoints_rebuild_it(ops in ops(), runs_max in 0..6_usize) {
-        let mut map = ExtentMap::new(Memory::default(), runs_max);
+        let mut map = ExtentMap::new(Memory::default(), page_seal(), runs_max);
         let mut model: BTreeMap<u64, u64> = BTreeMap::new();
         let mut leaves: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
         for (index, op) in ops.into_iter().enumerate() {
@@ -92,7 +93,7 @@ proptest! {
                         None => leaves.remove(&leaf),
                     };
                 }
-                let mut rebuilt = ExtentMap::new(Memory::default(), 1000);
+                let mut rebuilt = ExtentMap::new(Memory::default(), page_seal(), 1000);
                 for (leaf, bytes) in &leaves {
                     rebuilt.install(*leaf, bytes).unwrap();
                 }
@@ -131,9 +132,53 @@ fn blocks_of(map: &mut ExtentMap<Memory>) -> BTreeMap<u64, u64> {
 
 #[test]
 fn a_discard_of_everything_costs_what_is_mapped_and_not_what_could_be() {
-    let mut map = ExtentMap::new(Memory::default(), 1000);
+    let mut map = ExtentMap::new(Memory::default(), page_seal(), 1000);
     map.set(Lba(5), 1, place(1, 5), |_| {}).unwrap();
     map.clear(Lba(0), 1 << 40, |_| {}).unwrap();
     assert_eq!(map.runs_in_memory(), 0);
     assert_eq!(map.take_dirty().unwrap(), [(0, None)]);
+}
+
+/// All that was ever kept of each leaf.
+type Kept = BTreeMap<u32, Vec<Vec<u8>>>;
+
+/// A cache on a disk that fails: it gives back what `spoil` makes of what it was handed.
+#[derive(Debug)]
+struct Failing {
+    kept: Kept,
+    spoil: fn(&Kept, u32) -> Vec<u8>,
+}
+
+impl PageStore for Failing {
+    fn store(&mut self, leaf: u32, bytes: &[u8]) {
+        self.kept.entry(leaf).or_default().push(bytes.to_vec());
+    }
+
+    fn load(&mut self, leaf: u32) -> io::Result<Vec<u8>> {
+        Ok((self.spoil)(&self.kept, leaf))
+    }
+}
+
+fn is_lost(spoil: fn(&Kept, u32) -> Vec<u8>) -> bool {
+    let pages = Failing {
+        kept: BTreeMap::new(),
+        spoil,
+    };
+    let mut map = ExtentMap::new(pages, page_seal(), 1);
+    let mut write = |lba| map.set(Lba(lba), 2, place(1, lba), |_| {});
+    (0..3).any(|_| write(0).is_err() || write(LEAF_BLOCKS).is_err() || write(5).is_err())
+}
+
+#[test]
+fn a_page_that_is_damaged_misplaced_or_old_is_lost_and_never_believed() {
+    assert!(!is_lost(|kept, leaf| kept[&leaf].last().unwrap().clone()));
+    assert!(is_lost(|kept, leaf| {
+        let mut bytes = kept[&leaf].last().unwrap().clone();
+        bytes[3] ^= 1;
+        bytes
+    }));
+    assert!(is_lost(|kept, leaf| kept
+        .get(&(1 - leaf))
+        .map_or(Vec::new(), |kept| kept[0].clone())));
+    assert!(is_lost(|kept, leaf| kept[&leaf].first().unwrap().clone()));
 }

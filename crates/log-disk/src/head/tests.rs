@@ -36,6 +36,15 @@ fn a_cut_far_back_cuts_everything_between() {
     assert!(!head.counts(ObjectSeq(9), Epoch(2)));
 }
 
+fn base(number: u64) -> Base {
+    Base {
+        disk: DiskId([u8::try_from(100 + number).unwrap(); 16]),
+        last: ObjectSeq(number * 50),
+        number,
+        wrapped_key: vec![5; 85],
+    }
+}
+
 fn heads() -> impl Strategy<Value = Head> {
     let checkpoint =
         (any::<u64>(), any::<u64>(), any::<u32>(), any::<u64>()).prop_map(|(number, seq, epoch, bytes)| {
@@ -63,9 +72,14 @@ fn heads() -> impl Strategy<Value = Head> {
         prop::option::of(checkpoint),
         prop::collection::vec(snapshot, 0..4),
         0..4_u32,
+        (0..4_u64, any::<bool>()),
     )
         .prop_map(
-            |(revision, size_blocks, wrapped_key, checkpoint, snapshots, streams)| Head {
+            |(revision, size_blocks, wrapped_key, checkpoint, snapshots, streams, (bases, deleted))| Head {
+                bases: (1..=bases.min(if checkpoint.is_some() { 9 } else { 0 }))
+                    .map(base)
+                    .collect(),
+                deleted,
                 disk: DISK,
                 revision,
                 size_blocks,

@@ -14,6 +14,8 @@ const TABLE_AT: usize = 64;
 const CRC_AT: usize = PAGE_BYTES - 4;
 /// Bytes of the opened table that fit into the header's page.
 const TABLE_BYTES_MAX: usize = CRC_AT - TABLE_AT - TAG_BYTES;
+/// Bytes of the opened table before its pieces.
+const TABLE_FIXED_BYTES: usize = 10;
 const PIECE_BYTES: usize = 12 + TAG_BYTES;
 
 /// Most blocks of a piece that carries data: what must be read to read one block of it.
@@ -69,6 +71,9 @@ pub struct RecordHeader {
     pub salt: Salt,
     /// CRC of the first page of the record before: records form a chain.
     pub previous_crc: u32,
+    /// The last record that was durable here when this one was made: if it is missing one day, the journal is damaged. Stands
+    /// in the sealed table.
+    pub durable_seq: Seq,
 }
 
 impl RecordHeader {
@@ -126,6 +131,7 @@ impl RecordHeader {
                 position: fields.u64()?,
                 salt: Salt(fields.array()?),
                 previous_crc: fields.u32()?,
+                durable_seq: Seq(0),
             };
             Some((header, fields.u32()? as usize))
         };
@@ -188,7 +194,7 @@ impl RecordRoom {
         let table_bytes =
             self.table_bytes + PIECE_BYTES + 4 * usize::try_from(data_blocks).unwrap_or(usize::MAX);
         let blocks = self.blocks + data_blocks;
-        let fits = table_bytes + 2 <= TABLE_BYTES_MAX && blocks <= self.blocks_max;
+        let fits = table_bytes + TABLE_FIXED_BYTES <= TABLE_BYTES_MAX && blocks <= self.blocks_max;
         if fits {
             self.table_bytes = table_bytes;
             self.blocks = blocks;
@@ -199,7 +205,7 @@ impl RecordRoom {
 
 /// A record read back, its data not looked at yet.
 ///
-/// The opened table: pieces (2 bytes); for each its LBA (6), 1 for data or 0 for zeroes (2), blocks (4) and the seal's tag
+/// The opened table: the last record that was durable when this one was made (8 bytes); pieces (2); for each its LBA (6), 1 for data or 0 for zeroes (2), blocks (4) and the seal's tag
 /// (16, else zeros); then the CRC-32 of each block of data. Part 0 of the record is the table, with the clear header as
 /// additional data; part 1 + *n* is the data of piece *n*, as long as in clear, with its LBA and blocks as additional data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -232,6 +238,7 @@ impl Record {
         let Ok(count) = u16::try_from(pieces.len()) else {
             panic!("a record of {} pieces", pieces.len())
         };
+        table.put_u64(header.durable_seq.0);
         table.put_u16(count);
         for (part, (lba, blocks, data)) in (1..).zip(pieces) {
             let data = data.as_ref().map(|data| {
@@ -304,13 +311,14 @@ impl Record {
     /// # Errors
     /// [`Flaw`]; [`Flaw::Elsewhere`] when it is another disk's.
     pub fn open(sealer: &Sealer, page: &[u8]) -> Result<Self, Flaw> {
-        let (header, table_bytes) = RecordHeader::decode(page)?;
+        let (mut header, table_bytes) = RecordHeader::decode(page)?;
         if header.disk != sealer.disk() {
             return Err(Flaw::Elsewhere);
         }
         let sealed = page.get(TABLE_AT..TABLE_AT + table_bytes).ok_or(Flaw::Fields)?;
         let table = sealer.open(Kind::Journal, header.place(0), &page[..TABLE_AT], sealed)?;
-        let pieces = read_table(&table).ok_or(Flaw::Fields)?;
+        let (durable_seq, pieces) = read_table(&table).ok_or(Flaw::Fields)?;
+        header.durable_seq = durable_seq;
         let pages: u64 = pieces
             .iter()
             .filter(|piece| piece.data.is_some())
@@ -375,8 +383,9 @@ fn piece_aad(lba: Lba, blocks: u64) -> [u8; 16] {
     aad
 }
 
-fn read_table(table: &[u8]) -> Option<Vec<RecordPiece>> {
+fn read_table(table: &[u8]) -> Option<(Seq, Vec<RecordPiece>)> {
     let mut fields = Fields::new(table);
+    let durable_seq = Seq(fields.u64()?);
     let count = usize::from(fields.u16()?);
     if count > fields.room_for(PIECE_BYTES) {
         return None;
@@ -416,5 +425,5 @@ fn read_table(table: &[u8]) -> Option<Vec<RecordPiece>> {
             data.crcs = (0..piece.blocks).map(|_| fields.u32()).collect::<Option<_>>()?;
         }
     }
-    fields.is_empty().then_some(pieces)
+    fields.is_empty().then_some((durable_seq, pieces))
 }

@@ -8,7 +8,9 @@ use crate::{Epoch, Flaw, Seq};
 ///
 /// A record counts while everything before it does, its seal opens, its data is whole, and it names the expected seq,
 /// position and predecessor, in an epoch that does not go back. So neither a record that was being written
-/// when the power went, nor one that an earlier lap or an earlier life left behind it, is ever taken for the next one.
+/// when the power went, nor one that an earlier lap or an earlier life left behind it, is ever taken for the next one. Behind the
+/// end it looks for records of the last writer that know more to have been durable: then the journal is damaged, and not just
+/// at its end.
 #[derive(Debug, Clone)]
 pub struct Scan {
     ring_pages: u64,
@@ -21,6 +23,21 @@ pub struct Scan {
     /// Pages walked; a scan never goes around twice.
     walked: u64,
     trusting: bool,
+    beyond: Option<Beyond>,
+}
+
+/// How far behind the end of the journal is looked for a record that proves it to be damaged: more than can be under way at
+/// once, so that whatever was written next after a sync is found.
+const BEYOND_PAGES: u64 = 16 * 513;
+/// Pages read at a time there.
+const BEYOND_PAGES_AT_ONCE: u64 = 64;
+
+/// The search behind the end.
+#[derive(Debug, Clone, Copy)]
+struct Beyond {
+    position: u64,
+    end: u64,
+    at_once: u64,
 }
 
 /// What a scan wants, or that it is over.
@@ -50,6 +67,8 @@ pub struct ScanEnd {
     pub crc: u32,
     /// Whether records are missing that were known to be durable: damage, not a crash.
     pub damaged: bool,
+    /// The last record that was known to be durable.
+    pub known_durable: Seq,
 }
 
 impl Scan {
@@ -66,6 +85,7 @@ impl Scan {
             epoch: superblock.tail_epoch,
             walked: 0,
             trusting: false,
+            beyond: None,
         }
     }
 
@@ -92,11 +112,12 @@ impl Scan {
 
     /// Takes what was read: the pages asked for, or `None` when the slice could not be read there.
     pub fn read(&mut self, sealer: &Sealer, pages: Option<&[u8]>) -> ScanStep {
-        let Some(pages) = pages else {
-            return self.end();
-        };
-        let Ok(record) = self.check(sealer, pages) else {
-            return self.end();
+        if let Some(beyond) = self.beyond {
+            return self.look(sealer, beyond, pages);
+        }
+        let record = pages.and_then(|pages| Some((self.check(sealer, pages).ok()?, pages)));
+        let Some((record, pages)) = record else {
+            return self.look_beyond();
         };
         let header = record.header;
         let whole = 1 + u64::from(header.pages);
@@ -111,7 +132,7 @@ impl Scan {
                 };
             }
             if record.check_payload(sealer, &pages[PAGE_BYTES..needed]).is_err() {
-                return self.end();
+                return self.look_beyond();
             }
         }
         self.position = header.end();
@@ -138,12 +159,58 @@ impl Scan {
         }
     }
 
+    /// The journal ends here. Whether it should is known to the records behind, if there are any: each tells what was durable
+    /// when it was made.
+    fn look_beyond(&mut self) -> ScanStep {
+        let beyond = Beyond {
+            position: self.position,
+            end: self.position + (self.ring_pages - self.walked).min(BEYOND_PAGES),
+            at_once: BEYOND_PAGES_AT_ONCE,
+        };
+        self.look_at(beyond)
+    }
+
+    fn look_at(&mut self, beyond: Beyond) -> ScanStep {
+        self.beyond = Some(beyond);
+        let to_end = self.ring_pages - beyond.position % self.ring_pages;
+        let pages = beyond.at_once.min(to_end).min(beyond.end - beyond.position);
+        if pages == 0 {
+            return self.end();
+        }
+        ScanStep::Read {
+            position: beyond.position,
+            pages,
+        }
+    }
+
+    fn look(&mut self, sealer: &Sealer, mut beyond: Beyond, pages: Option<&[u8]>) -> ScanStep {
+        let Some(pages) = pages else {
+            // One page may be unreadable, and its neighbours not.
+            if beyond.at_once == 1 {
+                beyond.position += 1;
+            }
+            beyond.at_once = 1;
+            return self.look_at(beyond);
+        };
+        for page in pages.as_chunks::<PAGE_BYTES>().0 {
+            if let Ok(Record { header, .. }) = Record::open(sealer, page)
+                && header.position == beyond.position
+                && header.epoch == self.epoch_max
+            {
+                self.durable_seq = self.durable_seq.max(header.durable_seq);
+            }
+            beyond.position += 1;
+        }
+        self.look_at(beyond)
+    }
+
     fn end(&self) -> ScanStep {
         ScanStep::End(ScanEnd {
             position: self.position,
             seq: self.seq,
             crc: self.crc,
             damaged: self.seq <= self.durable_seq,
+            known_durable: self.durable_seq,
         })
     }
 }

@@ -8,7 +8,8 @@ const MAGIC: [u8; 4] = *b"HGJS";
 const VERSION: u16 = 1;
 const CRC_AT: usize = PAGE_BYTES - 4;
 
-/// One page, written alternately to page 0 and 1 of the slice; the sound one with the higher revision counts. Little endian.
+/// One page. Each revision is written into page 0 of the slice, and into page 1 once it is durable there; the sound one with the
+/// higher revision counts. So either page alone is enough, whatever happens to the other. Little endian.
 ///
 /// | offset | bytes | field |
 /// |---:|---:|---|
@@ -17,7 +18,7 @@ const CRC_AT: usize = PAGE_BYTES - 4;
 /// | 6 | 2 | 0 |
 /// | 8 | 16 | disk |
 /// | 24 | 16 | journal, drawn when it was formatted |
-/// | 40 | 8 | revision: +1 each; an even one stands in page 0 |
+/// | 40 | 8 | revision: +1 each |
 /// | 48 | 8 | pages of the ring |
 /// | 56 | 4 | epoch that writes here |
 /// | 60 | 4 | epoch that it is about to become, else 0 |
@@ -55,12 +56,6 @@ pub struct Superblock {
 }
 
 impl Superblock {
-    /// Returns the page of the slice that this revision stands in.
-    #[must_use]
-    pub fn page(&self) -> u64 {
-        self.revision % super::SUPERBLOCK_PAGES
-    }
-
     /// Makes the page.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

@@ -24,26 +24,30 @@ impl<S: PageStore> Opening<S> {
                 adopting: epoch,
                 ..superblock
             },
-            None => Superblock {
-                disk: self.options.sealer.disk(),
-                journal: self.head().owner,
-                revision: self
-                    .found
-                    .superblock
-                    .map_or(1, |superblock| superblock.revision + 1),
-                ring_pages: self.options.ring_pages,
-                epoch: Epoch(0),
-                adopting: epoch,
-                tail_position: 0,
-                tail_seq: self.found.durable_seq.next(),
-                tail_epoch: epoch,
-                tail_crc: 0,
-                durable_seq: self.found.durable_seq,
-            },
+            None => self.new_journal(),
         };
         self.found.superblock = Some(superblock);
         self.step = Step::Adopt;
         Ask::WriteSuperblock(superblock)
+    }
+
+    /// The superblock of a journal that is formatted now.
+    fn new_journal(&self) -> Superblock {
+        let former = self.found.superblock.as_ref();
+        let epoch = self.head().epoch;
+        Superblock {
+            disk: self.options.sealer.disk(),
+            journal: self.head().owner,
+            revision: former.map_or(1, |superblock| superblock.revision + 1),
+            ring_pages: self.options.ring_pages,
+            epoch: Epoch(0),
+            adopting: epoch,
+            tail_position: 0,
+            tail_seq: self.found.durable_seq.next(),
+            tail_epoch: epoch,
+            tail_crc: 0,
+            durable_seq: self.found.durable_seq,
+        }
     }
 
     /// Records in HEAD where the objects of the epochs before end, and that ours go on from there.
@@ -57,6 +61,7 @@ impl<S: PageStore> Opening<S> {
             after: self.found.data_seq,
         };
         wanted.streams.push(stream);
+        self.turn_head(&mut wanted);
         wanted.forget_covered_streams();
         self.found.wanted = Some(wanted);
         self.step = Step::Stream;
@@ -65,8 +70,10 @@ impl<S: PageStore> Opening<S> {
 
     /// The superblock with which the new epoch begins to write: from here on no record of an earlier one is taken for new.
     pub(super) fn first_superblock(&self) -> Superblock {
-        let Some(superblock) = self.found.superblock else {
-            unreachable!("a superblock was written before the stream began")
+        // After a rollback nothing was written to the journal yet: what it held was not to be lost before HEAD had turned.
+        let superblock = match self.found.superblock {
+            Some(superblock) if self.found.turned_back.is_none() => superblock,
+            Some(_) | None => self.new_journal(),
         };
         let (position, seq, crc) = self.ring_end();
         let first = self.found.records.first().map(|record| record.header);
@@ -107,6 +114,7 @@ impl<S: PageStore> Opening<S> {
         Ask::Ready(Box::new(Engine::new(Start {
             config: self.options.config.clone(),
             sealer: Arc::clone(&self.options.sealer),
+            lineage: self.lineage().clone(),
             salt: self.options.salt,
             now: self.found.now,
             head,

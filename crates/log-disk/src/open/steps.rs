@@ -1,20 +1,26 @@
 //! PURE. The steps of an opening, in order.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Answer, Ask, JournalState, OpenError, Opening, judge_journal};
-use crate::checkpoint::Checkpoint;
+use super::load::{Attempts, highest};
+use super::rollback::GoingBack;
+use super::{
+    Answer, Ask, JournalState, LoadLeaves, OpenError, Opening, WantedPart, WantedParts, front_part,
+    judge_journal, open_front,
+};
 use crate::engine::{GotHead, HeadPut, Mutant};
-use crate::extent_map::{ExtentMap, PageStore};
-use crate::head::Head;
+use crate::extent_map::{ExtentMap, PageSeal, PageStore};
+use crate::head::{CheckpointRef, Head};
+use crate::lineage::{Lineage, NoKey};
 use crate::objects::{ObjectName, Role};
-use crate::{Flaw, Layout, LeafRef, ObjectSeq, PREFIX_BYTES, Scan, ScanStep, Superblock, newest_superblock};
+use crate::{Flaw, Layout, PREFIX_BYTES, Scan, ScanStep, Superblock, newest_superblock};
 
 /// Objects' fronts asked for at a time.
 const FRONTS_AT_ONCE: usize = 64;
+/// How often HEAD is looked at again that does not open, before it is called damaged.
+pub(crate) const HEAD_FLAWS_MAX: u32 = 3;
 
 #[derive(Debug)]
 pub(super) enum Step {
@@ -25,16 +31,27 @@ pub(super) enum Step {
     ClaimLook,
     Wait,
     Checkpoint {
-        name: ObjectName,
+        reference: CheckpointRef,
+        attempts: Attempts,
+    },
+    /// A snapshot is being gone back to.
+    GoBack {
+        going: GoingBack,
+    },
+    /// Its checkpoint is being put.
+    Turn {
+        reference: CheckpointRef,
+        body: Bytes,
     },
     Leaves {
-        wanted: Vec<(u32, LeafRef)>,
+        load: LoadLeaves,
     },
     List,
     /// Fronts are being read, of the first of `names`, some of them for the second time.
     Fronts {
         names: Vec<ObjectName>,
         fronts: Vec<Option<Bytes>>,
+        attempts: Attempts,
     },
     Scan {
         scan: Box<Scan>,
@@ -49,7 +66,7 @@ pub(super) enum Step {
     Over,
 }
 
-type Next<S> = Result<Ask<S>, OpenError>;
+pub(super) type Next<S> = Result<Ask<S>, OpenError>;
 
 impl<S: PageStore> Opening<S> {
     pub(super) fn proceed(&mut self, answer: Answer) -> Next<S> {
@@ -59,14 +76,36 @@ impl<S: PageStore> Opening<S> {
                 self.step = step;
                 Ok(Ask::GetHead)
             }
+            (step, Answer::Head(GotHead::Found { bytes, .. }))
+                if self.head_flaws < HEAD_FLAWS_MAX
+                    && Head::decode(&self.options.sealer, &bytes).is_err() =>
+            {
+                // The way from the store may be at fault.
+                self.head_flaws += 1;
+                self.step = step;
+                Ok(Ask::GetHead)
+            }
             (Step::FirstLook, Answer::Head(got)) => self.first_look(got),
             (Step::Claim, Answer::HeadPut(outcome)) => self.swapped(outcome, Step::ClaimLook),
             (Step::ClaimLook, Answer::Head(got)) => self.look(got, Step::Claim),
             (Step::Wait, Answer::Done) => self.load(),
-            (Step::Checkpoint { name }, Answer::Got(got)) => self.checkpoint(name, got),
-            (Step::Leaves { wanted }, Answer::Got(got)) => self.leaves(&wanted, got),
+            (Step::Checkpoint { reference, attempts }, Answer::Got(got)) => {
+                self.checkpoint(reference, attempts, got.into_iter().next().flatten())
+            }
+            (Step::GoBack { going }, Answer::Got(got)) => {
+                self.gone_back(going, got.into_iter().next().flatten())
+            }
+            (Step::Turn { reference, body }, Answer::Put(outcome)) => self.turned(reference, body, outcome),
+            (Step::Leaves { load }, Answer::Got(got)) => self.leaves(load, got),
             (Step::List, Answer::Listed(names)) => self.listed(names),
-            (Step::Fronts { names, fronts }, Answer::Got(got)) => self.fronts(names, fronts, got),
+            (
+                Step::Fronts {
+                    names,
+                    fronts,
+                    attempts,
+                },
+                Answer::Got(got),
+            ) => self.fronts(names, fronts, attempts, got),
             (Step::Scan { scan }, Answer::Ring(pages)) => self.scanned(*scan, pages),
             (Step::SyncRing, Answer::Done) => Ok(self.adopt()),
             (Step::Adopt, Answer::Done) => Ok(self.begin_stream()),
@@ -78,16 +117,23 @@ impl<S: PageStore> Opening<S> {
     }
 
     fn superblocks(&mut self, pages: Option<[Vec<u8>; 2]>) -> Next<S> {
-        if let Some([first, second]) = &pages {
-            match newest_superblock([first, second]) {
-                Ok(superblock) if superblock.disk != self.options.sealer.disk() => {
-                    return Err(OpenError::ForeignJournal);
-                }
-                Ok(superblock) => self.found.superblock = Some(superblock),
-                Err(flaw @ Flaw::Version { .. }) => return Err(OpenError::Journal { flaw }),
-                // Empty or beyond repair: what it held is lost, and S3 has the rest.
-                Err(_) => {}
+        let newest = match &pages {
+            Some([first, second]) => newest_superblock([first, second]),
+            None => Err(Flaw::Cut),
+        };
+        // A slice is made of zeros; when it is formatted, one page stays so until the other is durable.
+        let is_new = pages
+            .iter()
+            .flatten()
+            .any(|page| page.iter().all(|byte| *byte == 0));
+        match newest {
+            Ok(superblock) if superblock.disk != self.options.sealer.disk() => {
+                return Err(OpenError::ForeignJournal);
             }
+            Ok(superblock) => self.found.superblock = Some(superblock),
+            Err(flaw @ Flaw::Version { .. }) => return Err(OpenError::Journal { flaw }),
+            Err(_) if is_new || self.options.discard_damaged_journal => {}
+            Err(_) => return Err(OpenError::SuperblockDamaged),
         }
         self.step = Step::FirstLook;
         Ok(Ask::GetHead)
@@ -95,21 +141,37 @@ impl<S: PageStore> Opening<S> {
 
     fn first_look(&mut self, got: GotHead) -> Next<S> {
         let (head, etag) = self.read_head(got)?;
-        self.found.replays = match self
+        if head.deleted {
+            return Err(OpenError::Deleted);
+        }
+        let lineage = Lineage::new(&head, Arc::clone(&self.options.sealer), &self.options.bases);
+        self.lineage = Some(lineage.map_err(|NoKey { disk }| OpenError::NoKey { disk })?);
+        let goes_back = self.options.roll_back_to.is_some();
+        if let Some(name) = self
+            .options
+            .roll_back_to
+            .as_ref()
+            .filter(|name| head.snapshot(name).is_none())
+        {
+            return Err(OpenError::NoSnapshot { name: name.clone() });
+        }
+        let judged = self
             .found
             .superblock
             .as_ref()
-            .map(|found| judge_journal(found, &head))
-        {
+            .map(|found| judge_journal(found, &head));
+        let continues = match judged {
             Some(JournalState::Continues) => true,
             Some(JournalState::Unused) | None => false,
             Some(JournalState::Stale { journal, disk }) => {
-                if !self.options.discard_stale_journal {
+                if !self.options.discard_stale_journal && !goes_back {
                     return Err(OpenError::StaleJournal { journal, disk });
                 }
                 false
             }
         };
+        self.found.replays = continues && !goes_back;
+        self.found.somebody_else = head.stream().is_some() && !continues;
         let mut wanted = head.clone();
         wanted.revision += 1;
         wanted.epoch = head.epoch.next();
@@ -174,15 +236,14 @@ impl<S: PageStore> Opening<S> {
     }
 
     fn swap_done(&mut self, etag: crate::engine::Etag, claims: bool) -> Next<S> {
-        let former = std::mem::replace(&mut self.found.head, self.found.wanted.take());
+        self.found.head = self.found.wanted.take();
         self.found.etag = Some(etag);
         if !claims {
             let superblock = self.first_superblock();
             self.step = Step::Begin { superblock };
             return Ok(Ask::WriteSuperblock(superblock));
         }
-        let somebody_else = former.is_some_and(|head| head.stream().is_some()) && !self.found.replays;
-        if somebody_else && !self.options.force {
+        if self.found.somebody_else && !self.options.force {
             self.step = Step::Wait;
             // The former owner may have looked at HEAD just before.
             return Ok(Ask::WaitUntil(
@@ -200,24 +261,26 @@ impl<S: PageStore> Opening<S> {
     }
 
     fn load(&mut self) -> Next<S> {
-        let Some(reference) = self.head().checkpoint else {
-            return self.load_leaves(Vec::new());
+        if let Some(name) = self.options.roll_back_to.clone() {
+            return self.go_back(&name);
+        }
+        match self.head().checkpoint {
+            Some(reference) => Ok(self.ask_for_checkpoint(reference, Attempts::default())),
+            None => self.load_leaves(),
+        }
+    }
+
+    fn ask_for_checkpoint(&mut self, reference: CheckpointRef, attempts: Attempts) -> Ask<S> {
+        let parts = WantedParts {
+            parts: vec![front_part(self.lineage(), &reference)],
+            fresh: attempts.fresh(),
         };
-        let name = ObjectName {
-            role: Role::Checkpoint,
-            seq: reference.seq,
-            epoch: reference.epoch,
-        };
-        self.step = Step::Checkpoint { name };
-        Ok(Ask::Get(vec![(name, 0..reference.front_bytes)]))
+        self.step = Step::Checkpoint { reference, attempts };
+        Ask::Get(parts)
     }
 
     fn key(&self, name: ObjectName) -> String {
         name.key(self.options.sealer.disk())
-    }
-
-    fn only(&self, name: ObjectName, got: Option<Bytes>) -> Result<Bytes, OpenError> {
-        got.ok_or_else(|| OpenError::ObjectMissing { key: self.key(name) })
     }
 
     fn damaged(&self, name: ObjectName, flaw: Flaw) -> OpenError {
@@ -227,118 +290,101 @@ impl<S: PageStore> Opening<S> {
         }
     }
 
-    fn checkpoint(&mut self, name: ObjectName, got: Vec<Option<Bytes>>) -> Next<S> {
-        let bytes = self.only(name, got.into_iter().next().flatten())?;
-        let checkpoint =
-            Checkpoint::open(&self.options.sealer, &bytes).map_err(|flaw| self.damaged(name, flaw))?;
-        if self
-            .head()
-            .checkpoint
-            .is_none_or(|reference| reference.number != checkpoint.header.number)
-        {
-            return Err(self.damaged(name, Flaw::Elsewhere));
-        }
+    fn checkpoint(
+        &mut self,
+        reference: CheckpointRef,
+        mut attempts: Attempts,
+        got: Option<Bytes>,
+    ) -> Next<S> {
+        let checkpoint = match open_front(self.lineage(), &reference, got) {
+            Ok(checkpoint) => checkpoint,
+            Err(why) => {
+                attempts.again(why)?;
+                return Ok(self.ask_for_checkpoint(reference, attempts));
+            }
+        };
         self.found.data_seq = checkpoint.header.data_seq;
         self.found.durable_seq = checkpoint.header.journal_seq;
         self.found.objects = checkpoint.objects;
         self.found.leaves = checkpoint.leaves;
-        let wanted = self
-            .found
-            .leaves
-            .iter()
-            .map(|(leaf, place)| (*leaf, *place))
-            .collect();
-        self.load_leaves(wanted)
+        self.load_leaves()
     }
 
-    fn load_leaves(&mut self, wanted: Vec<(u32, LeafRef)>) -> Next<S> {
+    pub(super) fn load_leaves(&mut self) -> Next<S> {
         let runs_max = self.options.config.map_runs_max;
-        let ranges: Vec<(ObjectName, Range<u64>)> = wanted
-            .iter()
-            .map(|(_, place)| {
-                let name = ObjectName {
-                    role: Role::Checkpoint,
-                    seq: place.object,
-                    epoch: place.epoch,
-                };
-                (name, place.offset..place.offset + u64::from(place.bytes))
-            })
-            .collect();
-        if self.map.is_none() {
-            self.map = self
-                .options
-                .pages
-                .take()
-                .map(|pages| ExtentMap::new(pages, runs_max));
-        }
-        if ranges.is_empty() {
-            self.step = Step::List;
-            let after = self.found.data_seq;
-            return Ok(Ask::ListData { after });
-        }
-        self.step = Step::Leaves { wanted };
-        Ok(Ask::Get(ranges))
+        let pages = self.options.pages.take();
+        let (sealer, salt, epoch) = (&self.options.sealer, self.options.salt, self.head().epoch);
+        let seal = PageSeal::new(Arc::clone(sealer), salt, epoch);
+        self.map = pages.map(|pages| ExtentMap::new(pages, seal, runs_max));
+        let mut load = LoadLeaves::new(self.found.leaves.iter().map(|(leaf, place)| (*leaf, *place)));
+        let wanted = load.next(self.lineage());
+        Ok(self.leaves_step(load, wanted))
     }
 
-    fn leaves(&mut self, wanted: &[(u32, LeafRef)], got: Vec<Option<Bytes>>) -> Next<S> {
-        for ((leaf, place), bytes) in wanted.iter().zip(got) {
-            let name = ObjectName {
-                role: Role::Checkpoint,
-                seq: place.object,
-                epoch: place.epoch,
-            };
-            let bytes = self.only(name, bytes)?;
-            let opened = Checkpoint::open_leaf(&self.options.sealer, *leaf, place, &bytes);
-            let plain = opened.map_err(|flaw| self.damaged(name, flaw))?;
-            let installed = self.map_mut().install(*leaf, &plain);
-            installed.map_err(|flaw| self.damaged(name, flaw))?;
+    fn leaves_step(&mut self, load: LoadLeaves, wanted: Option<WantedParts>) -> Ask<S> {
+        if let Some(parts) = wanted {
+            self.step = Step::Leaves { load };
+            return Ask::Get(parts);
         }
         self.step = Step::List;
-        Ok(Ask::ListData {
+        Ask::ListData {
             after: self.found.data_seq,
-        })
+        }
     }
 
-    fn map_mut(&mut self) -> &mut ExtentMap<S> {
-        match &mut self.map {
-            Some(map) => map,
-            None => unreachable!("the map is made before leaves are read"),
-        }
+    fn leaves(&mut self, mut load: LoadLeaves, got: Vec<Option<Bytes>>) -> Next<S> {
+        let (Some(lineage), Some(map)) = (&self.lineage, &mut self.map) else {
+            unreachable!("both are there before leaves are read")
+        };
+        let wanted = load.got(lineage, map, got)?;
+        Ok(self.leaves_step(load, wanted))
     }
 
     fn listed(&mut self, mut names: Vec<ObjectName>) -> Next<S> {
         names.sort();
-        let highest = names.last().map_or(ObjectSeq(0), |name| name.seq);
-        self.found.highest = highest.max(self.found.objects.last()).max(self.found.data_seq);
+        let known = self.found.objects.last().max(self.found.data_seq);
+        self.found.highest = highest(&names).max(known).max(self.lineage().inherited());
+        if self.options.roll_back_to.is_some() {
+            return Ok(self.turn());
+        }
         let (head, after) = (self.head(), self.found.data_seq);
         let any = self.is(Mutant::LateObjectsCount);
         names.retain(|name| name.seq > after && (any || head.counts(name.seq, name.epoch)));
-        self.next_fronts(names)
+        self.next_fronts(names, Attempts::default())
     }
 
-    fn next_fronts(&mut self, names: Vec<ObjectName>) -> Next<S> {
+    fn next_fronts(&mut self, names: Vec<ObjectName>, attempts: Attempts) -> Next<S> {
         if names.is_empty() {
             return self.objects_end();
         }
-        let asked = names
-            .iter()
-            .take(FRONTS_AT_ONCE)
-            .map(|name| (*name, 0..PREFIX_BYTES))
-            .collect();
+        let first = names.iter().take(FRONTS_AT_ONCE).copied();
+        let parts = first.map(|name| self.part(name, PREFIX_BYTES)).collect();
         self.step = Step::Fronts {
             names,
             fronts: Vec::new(),
+            attempts,
         };
-        Ok(Ask::Get(asked))
+        let fresh = attempts.fresh();
+        Ok(Ask::Get(WantedParts { parts, fresh }))
+    }
+
+    /// The first bytes of an object of ours.
+    fn part(&self, name: ObjectName, bytes: u64) -> WantedPart {
+        WantedPart {
+            disk: self.options.sealer.disk(),
+            name,
+            range: 0..bytes,
+        }
     }
 
     fn fronts(
         &mut self,
-        mut names: Vec<ObjectName>,
+        names: Vec<ObjectName>,
         fronts: Vec<Option<Bytes>>,
+        mut attempts: Attempts,
         got: Vec<Option<Bytes>>,
     ) -> Next<S> {
-        let mut fronts = if fronts.is_empty() {
+        let fronts = if fronts.is_empty() {
             got
         } else {
             let mut longer = got.into_iter();
@@ -353,40 +399,60 @@ impl<S: PageStore> Opening<S> {
             .zip(&fronts)
             .filter_map(|(name, front)| {
                 let front = front.as_ref().filter(|front| is_short(front))?;
-                Some((*name, 0..Layout::front_bytes(front).ok()?))
+                Some(self.part(*name, Layout::front_bytes(front).ok()?))
             })
             .collect();
         if !longer.is_empty() {
-            self.step = Step::Fronts { names, fronts };
-            return Ok(Ask::Get(longer));
-        }
-        let rest = names.split_off(fronts.len());
-        for (name, front) in names.into_iter().zip(fronts.drain(..)) {
-            let front = self.only(name, front)?;
-            let layout =
-                Layout::open(&self.options.sealer, &front).map_err(|flaw| self.damaged(name, flaw))?;
-            let header = &layout.header;
-            if header.seq != name.seq || header.epoch != name.epoch {
-                return Err(self.damaged(name, Flaw::Elsewhere));
-            }
-            if header.previous != self.found.data_seq {
-                // The first gap: what lies behind it never counts.
-                return self.objects_end();
-            }
-            let born = self
-                .head()
-                .checkpoint
-                .map_or(1, |checkpoint| checkpoint.number + 1);
-            let Some(map) = &mut self.map else {
-                unreachable!("the map is made before objects are read")
+            self.step = Step::Fronts {
+                names,
+                fronts,
+                attempts,
             };
-            crate::engine::apply_object(&layout, born, map, &mut self.found.objects)
-                .map_err(|lost| OpenError::Map { leaf: lost.leaf })?;
-            self.found.data_seq = name.seq;
-            self.found.durable_seq = header.journal_seq;
-            self.found.replayed_objects += 1;
+            let (parts, fresh) = (longer, attempts.fresh());
+            return Ok(Ask::Get(WantedParts { parts, fresh }));
         }
-        self.next_fronts(rest)
+        let rest = names[fronts.len()..].to_vec();
+        for (done, (name, front)) in names.iter().zip(fronts).enumerate() {
+            match self.take_front(*name, front) {
+                Ok(true) => {}
+                // The first gap: what lies behind it never counts.
+                Ok(false) => return self.objects_end(),
+                Err(why) => {
+                    if done > 0 {
+                        attempts = Attempts::default();
+                    }
+                    attempts.again(why)?;
+                    return self.next_fronts(names[done..].to_vec(), attempts);
+                }
+            }
+        }
+        self.next_fronts(rest, Attempts::default())
+    }
+
+    /// Lets an object count, unless one before it is missing.
+    fn take_front(&mut self, name: ObjectName, front: Option<Bytes>) -> Result<bool, OpenError> {
+        let front = front.ok_or_else(|| OpenError::ObjectMissing { key: self.key(name) })?;
+        let layout = Layout::open(&self.options.sealer, &front).map_err(|flaw| self.damaged(name, flaw))?;
+        let header = &layout.header;
+        if header.seq != name.seq || header.epoch != name.epoch {
+            return Err(self.damaged(name, Flaw::Elsewhere));
+        }
+        if header.previous != self.found.data_seq {
+            return Ok(false);
+        }
+        let born = self
+            .head()
+            .checkpoint
+            .map_or(1, |checkpoint| checkpoint.number + 1);
+        let Some(map) = &mut self.map else {
+            unreachable!("the map is made before objects are read")
+        };
+        crate::engine::apply_object(&layout, born, map, &mut self.found.objects)
+            .map_err(|lost| OpenError::Map { leaf: lost.leaf })?;
+        self.found.data_seq = name.seq;
+        self.found.durable_seq = header.journal_seq;
+        self.found.replayed_objects += 1;
+        Ok(true)
     }
 
     /// The objects that count end here. If a former owner knew of more, or the journal begins later, some are lost.
@@ -437,7 +503,9 @@ impl<S: PageStore> Opening<S> {
             }
             ScanStep::Record(_) => unreachable!("a scan begins with a read"),
             ScanStep::End(end) => {
-                if end.damaged && end.seq > self.found.durable_seq {
+                // Records that the store has are not missed, those behind them are.
+                let lost = end.known_durable > self.found.durable_seq;
+                if end.damaged && lost && !self.options.discard_damaged_journal {
                     return Err(OpenError::JournalDamaged { seq: end.seq });
                 }
                 self.found.ring_end = Some(end);

@@ -118,10 +118,13 @@ fn a_journal_is_still_known_as_ours_when_two_openings_in_a_row_die() {
     let options = OpenOptions {
         config: Config::default(),
         sealer: Arc::new(sealer()),
+        bases: Vec::new(),
         salt: SALT,
         new_journal: THEIRS,
         ring_pages: 100,
         discard_stale_journal: false,
+        discard_damaged_journal: false,
+        roll_back_to: None,
         force: false,
         pages: Some(NoPages),
     };
@@ -133,10 +136,13 @@ fn a_journal_is_still_known_as_ours_when_two_openings_in_a_row_die() {
         Answer::Head(GotHead::Found { bytes, etag: etag() }),
         Answer::HeadPut(HeadPut::Stored(etag())),
         Answer::Listed(Vec::new()),
-        Answer::Ring(None),
     ];
-    for answer in answers {
-        let _the_next_step = opening.answer(Time(1), answer);
+    let mut ask = answers
+        .map(|answer| opening.answer(Time(1), answer))
+        .into_iter()
+        .last();
+    while let Some(Ask::ReadRing { .. }) = ask {
+        ask = Some(opening.answer(Time(1), Answer::Ring(None)));
     }
     let Ask::WriteSuperblock(written) = opening.answer(Time(1), Answer::Done) else {
         panic!("the journal is not told")
