@@ -38,6 +38,9 @@ pub enum Command {
         /// Throw away a journal that the disk went on without.
         #[arg(long)]
         discard_stale_journal: bool,
+        /// Give a damaged journal up, with all that only it has.
+        #[arg(long)]
+        discard_damaged_journal: bool,
     },
     /// Make a bottomless volume's disk in the bucket, and the files from which this host serves it. Changes nothing that is there.
     DiskCreate {

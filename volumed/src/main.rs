@@ -25,10 +25,12 @@ fn main() -> ExitCode {
             config,
             force,
             discard_stale_journal,
+            discard_damaged_journal,
         } => {
             let insist = Insist {
                 force,
                 discard_stale_journal,
+                discard_damaged_journal,
             };
             disk(&config, &id, insist)
         }

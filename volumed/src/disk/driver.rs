@@ -184,8 +184,10 @@ enum Tag {
     Append { seq: Seq, bytes: usize },
     /// The engine's sync.
     Sync,
-    /// A superblock, written and then synced.
-    Superblock { synced: bool },
+    /// A page of the superblock.
+    Superblock { page: u64 },
+    /// Its sync.
+    SuperblockSynced { page: u64 },
     /// The first page of a record that a read needs, or the pages of its piece.
     Journal(journal_io::Step),
     /// A line of the cache, read.
@@ -441,7 +443,8 @@ impl Driver {
             Tag::Sync => self.feed(Input::Synced {
                 done: self.told(result, "the ring was not synced").is_some(),
             }),
-            Tag::Superblock { synced } => self.superblock_ended(synced, result, held),
+            Tag::Superblock { page } => self.superblock_written(page, result, held),
+            Tag::SuperblockSynced { page } => self.superblock_synced(page, result),
             Tag::Journal(step) => self.journal_ended(step, result, held),
             Tag::Slot(number) => self.slot_came(number, result, held),
             Tag::Fill(number) => self.filled(number, result, held),

@@ -1,10 +1,8 @@
-//! Leaves of the map that memory has no room for: pages of the slice, sealed by a key that this process alone has.
+//! Leaves of the map that memory has no room for: pages of the slice. The map has sealed them.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
-use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use log_disk::{PAGE_BYTES, PageStore};
 use tracing::warn;
 
@@ -15,24 +13,17 @@ use super::sys::Pages;
 #[derive(Debug)]
 enum Kept {
     /// In these pages of the region, one after the other.
-    Pages {
-        pages: Vec<u32>,
-        len: usize,
-        number: u64,
-    },
+    Pages { pages: Vec<u32>, len: usize },
     /// In memory: the region was full, or could not be written.
     Memory(Vec<u8>),
 }
 
-/// The store of leaves. A crash empties it: the key is drawn anew by every process, and what lies there is only a copy.
+/// The store of leaves. A crash empties it: which leaf lies where is known to this process alone.
 pub(super) struct MapPages {
     slice: Slice,
-    key: XChaCha20Poly1305,
     /// Pages of the region that hold nothing.
     free: Vec<u32>,
     kept: BTreeMap<u32, Kept>,
-    /// Writes so far: no nonce is used twice.
-    number: u64,
     spilled: bool,
 }
 
@@ -44,15 +35,13 @@ impl std::fmt::Debug for MapPages {
 
 impl MapPages {
     /// Makes an empty store over the slice's region.
-    pub(super) fn new(slice: Slice, key: [u8; 32]) -> Self {
+    pub(super) fn new(slice: Slice) -> Self {
         let pages = slice.settings().map_bytes / PAGE_BYTES as u64;
         let pages = u32::try_from(pages).unwrap_or(u32::MAX);
         Self {
             slice,
-            key: XChaCha20Poly1305::new(&Key::from(key)),
             free: (0..pages).rev().collect(),
             kept: BTreeMap::new(),
-            number: 0,
             spilled: false,
         }
     }
@@ -80,24 +69,13 @@ impl MapPages {
 impl PageStore for MapPages {
     fn store(&mut self, leaf: u32, bytes: &[u8]) {
         self.release(leaf);
-        self.number += 1;
-        let number = self.number;
-        let aad = leaf.to_le_bytes();
-        let payload = Payload {
-            msg: bytes,
-            aad: &aad,
-        };
-        let Ok(sealed) = self.key.encrypt(&nonce(number), payload) else {
-            unreachable!("a leaf is within the cipher's limit")
-        };
-        let needed = sealed.len().div_ceil(PAGE_BYTES);
+        let needed = bytes.len().div_ceil(PAGE_BYTES);
         let kept = if needed <= self.free.len() {
             let pages = self.free.split_off(self.free.len() - needed);
-            match self.write(&pages, &sealed) {
+            match self.write(&pages, bytes) {
                 Ok(()) => Kept::Pages {
                     pages,
-                    len: sealed.len(),
-                    number,
+                    len: bytes.len(),
                 },
                 Err(error) => {
                     warn!(leaf, error = %error, "leaf of the map was not written and stays in memory");
@@ -117,8 +95,8 @@ impl PageStore for MapPages {
     }
 
     fn load(&mut self, leaf: u32) -> io::Result<Vec<u8>> {
-        let (pages, len, number) = match self.kept.get(&leaf) {
-            Some(Kept::Pages { pages, len, number }) => (pages, *len, *number),
+        let (pages, len) = match self.kept.get(&leaf) {
+            Some(Kept::Pages { pages, len }) => (pages, *len),
             Some(Kept::Memory(bytes)) => return Ok(bytes.clone()),
             None => return Err(io::Error::other("it was never kept")),
         };
@@ -129,20 +107,8 @@ impl PageStore for MapPages {
             sealed.extend_from_slice(room.as_bytes());
         }
         sealed.truncate(len);
-        let aad = leaf.to_le_bytes();
-        let payload = Payload {
-            msg: &sealed,
-            aad: &aad,
-        };
-        let opened = self.key.decrypt(&nonce(number), payload);
-        opened.map_err(|_| io::Error::other("its pages on the slice are damaged"))
+        Ok(sealed)
     }
-}
-
-fn nonce(number: u64) -> XNonce {
-    let mut nonce = [0; 24];
-    nonce[..8].copy_from_slice(&number.to_le_bytes());
-    XNonce::from(nonce)
 }
 
 #[cfg(test)]

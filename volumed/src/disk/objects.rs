@@ -27,11 +27,20 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// From one try to the next.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// An object, and whose it is: the disk's own, or one's that it was forked from.
+#[derive(Clone, Debug)]
+pub(super) struct Object {
+    /// Its name. No two objects of a disk and of those before it share one.
+    pub(super) name: ObjectName,
+    /// What opens it, and tells below which prefix it lies.
+    pub(super) sealer: Arc<Sealer>,
+}
+
 /// Blocks of an object with data, one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Run {
     /// Which object.
-    pub(super) name: ObjectName,
+    pub(super) object: Object,
     /// The first, counted among the object's blocks with data.
     pub(super) at: u32,
     /// How many.
@@ -64,7 +73,6 @@ pub(super) enum ReadError {
 #[derive(Clone)]
 pub(super) struct Reader {
     bucket: Bucket,
-    sealer: Arc<Sealer>,
     fronts: Arc<Mutex<Fronts>>,
 }
 
@@ -85,7 +93,7 @@ impl fmt::Debug for Reader {
 /// An extent that some run wants.
 #[derive(Debug)]
 struct Wanted {
-    name: ObjectName,
+    object: Object,
     layout: Arc<Layout>,
     index: usize,
     /// Which run, and where in it the blocks go.
@@ -97,10 +105,9 @@ struct Wanted {
 }
 
 impl Reader {
-    pub(super) fn new(bucket: Bucket, sealer: Arc<Sealer>) -> Self {
+    pub(super) fn new(bucket: Bucket) -> Self {
         Self {
             bucket,
-            sealer,
             fronts: Arc::default(),
         }
     }
@@ -124,10 +131,10 @@ impl Reader {
     pub(super) async fn read(&self, runs: &[Run], purpose: Purpose) -> Result<Vec<Bytes>, ReadError> {
         let mut wanted = Vec::new();
         for (number, run) in runs.iter().enumerate() {
-            let layout = self.front(run.name, purpose).await?;
+            let layout = self.front(&run.object, purpose).await?;
             self.extents_of(number, run, &layout, &mut wanted)?;
         }
-        wanted.sort_by_key(|extent| (extent.name, extent.index));
+        wanted.sort_by_key(|extent| (extent.object.name, extent.index));
         let groups = grouped(wanted);
         let fetched = stream::iter(groups.into_iter().map(|group| self.fetch(group, purpose)))
             .buffer_unordered(AT_ONCE)
@@ -156,7 +163,7 @@ impl Reader {
         wanted: &mut Vec<Wanted>,
     ) -> Result<(), ReadError> {
         let damaged = || ReadError::Damaged {
-            seq: run.name.seq,
+            seq: run.object.name.seq,
             flaw: Flaw::Fields,
         };
         let mut done = 0;
@@ -166,7 +173,7 @@ impl Reader {
             let (index, skip) = layout.find(at).ok_or_else(damaged)?;
             let blocks = (layout.extents[index].blocks - skip).min(run.blocks - done);
             wanted.push(Wanted {
-                name: run.name,
+                object: run.object.clone(),
                 layout: Arc::clone(layout),
                 index,
                 run: number,
@@ -184,17 +191,20 @@ impl Reader {
         let Some(range) = span(&group) else {
             return Ok(Vec::new());
         };
-        let name = group[0].name;
-        let damaged = |flaw| ReadError::Damaged { seq: name.seq, flaw };
-        let bytes = self.bucket.get(name, range.clone(), purpose).await?;
-        let bytes = bytes.ok_or(ReadError::Missing { seq: name.seq })?;
+        let object = group[0].object.clone();
+        let seq = object.name.seq;
+        let damaged = |flaw| ReadError::Damaged { seq, flaw };
+        let bytes = self.get(&object, range.clone(), purpose).await?;
+        let bytes = bytes.ok_or(ReadError::Missing { seq })?;
         let mut opened = Vec::with_capacity(group.len());
         for extent in group {
             let stored = &extent.layout.extents[extent.index].stored;
             let place = usize::try_from(stored.start - range.start).unwrap_or(usize::MAX)
                 ..usize::try_from(stored.end - range.start).unwrap_or(usize::MAX);
             let stored = bytes.get(place).ok_or_else(|| damaged(Flaw::Cut))?;
-            let plain = extent.layout.open_extent(&self.sealer, extent.index, stored);
+            let plain = extent
+                .layout
+                .open_extent(&extent.object.sealer, extent.index, stored);
             let plain = plain.map_err(damaged)?;
             opened.push((extent, plain));
         }
@@ -207,10 +217,10 @@ impl Reader {
     /// [`ReadError`].
     pub(super) async fn front_patiently(
         &self,
-        name: ObjectName,
+        object: &Object,
         purpose: Purpose,
     ) -> Result<Arc<Layout>, ReadError> {
-        patiently(|| self.front(name, purpose)).await
+        patiently(|| self.front(object, purpose)).await
     }
 
     /// Returns bytes of an object, all of them, and goes on trying for some minutes while the store does not answer.
@@ -219,16 +229,16 @@ impl Reader {
     /// [`ReadError`].
     pub(super) async fn bytes_patiently(
         &self,
-        name: ObjectName,
+        object: &Object,
         range: Range<u64>,
         purpose: Purpose,
     ) -> Result<Bytes, ReadError> {
-        patiently(|| self.bytes(name, range.clone(), purpose)).await
+        patiently(|| self.bytes(object, range.clone(), purpose)).await
     }
 
-    async fn bytes(&self, name: ObjectName, range: Range<u64>, purpose: Purpose) -> Result<Bytes, ReadError> {
-        let (seq, flaw, len) = (name.seq, Flaw::Cut, range.end - range.start);
-        let got = self.bucket.get(name, range, purpose).await?;
+    async fn bytes(&self, object: &Object, range: Range<u64>, purpose: Purpose) -> Result<Bytes, ReadError> {
+        let (seq, flaw, len) = (object.name.seq, Flaw::Cut, range.end - range.start);
+        let got = self.get(object, range, purpose).await?;
         let bytes = got.ok_or(ReadError::Missing { seq })?;
         if bytes.len() as u64 == len {
             Ok(bytes)
@@ -241,24 +251,35 @@ impl Reader {
     ///
     /// # Errors
     /// [`ReadError`].
-    pub(super) async fn front(&self, name: ObjectName, purpose: Purpose) -> Result<Arc<Layout>, ReadError> {
+    pub(super) async fn front(&self, object: &Object, purpose: Purpose) -> Result<Arc<Layout>, ReadError> {
+        let name = object.name;
         if let Some(layout) = self.known(name) {
             return Ok(layout);
         }
         let damaged = |flaw| ReadError::Damaged { seq: name.seq, flaw };
         let missing = || ReadError::Missing { seq: name.seq };
-        let first = self.bucket.get(name, 0..PREFIX_BYTES, purpose).await?;
+        let first = self.get(object, 0..PREFIX_BYTES, purpose).await?;
         let mut front = first.ok_or_else(missing)?;
         let bytes = Layout::front_bytes(&front).map_err(damaged)?;
         if bytes > front.len() as u64 {
-            let whole = self.bucket.get(name, 0..bytes, purpose).await?;
+            let whole = self.get(object, 0..bytes, purpose).await?;
             front = whole.ok_or_else(missing)?;
         }
-        let layout = Layout::open(&self.sealer, &front).map_err(damaged)?;
+        let layout = Layout::open(&object.sealer, &front).map_err(damaged)?;
         if layout.header.seq != name.seq || layout.header.epoch != name.epoch {
             return Err(damaged(Flaw::Elsewhere));
         }
         Ok(self.remember(name, layout))
+    }
+
+    async fn get(
+        &self,
+        object: &Object,
+        range: Range<u64>,
+        purpose: Purpose,
+    ) -> Result<Option<Bytes>, GetError> {
+        let home = self.bucket.of(object.sealer.disk());
+        home.get(object.name, range, purpose).await
     }
 
     /// Returns an object's front, if it is in memory.
@@ -334,7 +355,10 @@ fn grouped(wanted: Vec<Wanted>) -> Vec<Vec<Wanted>> {
             let near = |range: Range<u64>| {
                 stored.start <= range.end + GAP_BYTES_MAX && stored.end - range.start <= FETCH_BYTES_MAX
             };
-            group.last().is_some_and(|last| last.name == extent.name) && span(group).is_some_and(near)
+            group
+                .last()
+                .is_some_and(|last| last.object.name == extent.object.name)
+                && span(group).is_some_and(near)
         });
         match groups.last_mut() {
             Some(group) if joins => group.push(extent),

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use log_disk::{
-    Answer, Ask, Engine, Epoch, Flaw, GotHead, Head, JournalId, JournalState, OpenError, OpenOptions,
-    Opening, PAGE_BYTES, Role, Salt, Sealer, Superblock, judge_journal, newest_superblock,
+    Answer, Ask, Base, Engine, Epoch, Flaw, GotHead, Head, JournalId, JournalState, OpenError, OpenOptions,
+    Opening, PAGE_BYTES, Role, Salt, Sealer, Superblock, WantedPart, judge_journal, newest_superblock,
 };
 use objstore::{GetError, ListError, Remedy};
 use tracing::{info, warn};
@@ -18,6 +18,7 @@ use super::settings::{OutageRule, Settings};
 use super::slice::{Slice, SliceError};
 use super::store::{Bucket, chain, purpose};
 use super::sys::Pages;
+use crate::keys::{ClusterKey, UnwrapError, WrappedKey, WrappedKeyError};
 
 /// From one look at a store that does not answer to the next.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -42,6 +43,12 @@ pub enum StartError {
     /// The store does not list.
     #[error("object store")]
     List(#[from] ListError),
+    /// The key of a disk that this one was forked from.
+    #[error("key of a disk that this one was forked from")]
+    Wrapped(#[from] WrappedKeyError),
+    /// The key of a disk that this one was forked from.
+    #[error(transparent)]
+    Unwrap(#[from] UnwrapError),
     /// Another host may still be answering for the disk, and does not know of an end to its right.
     #[error(
         "the disk is owned by journal {owner}, epoch {epoch}, which has not released it and rides outages out: \
@@ -58,6 +65,8 @@ pub enum StartError {
 /// What an operator insists on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Insist {
+    /// Give a damaged journal up, with all that only it has.
+    pub discard_damaged_journal: bool,
     /// Claim the disk from whoever has it, without waiting, whatever that may lose.
     pub force: bool,
     /// Throw a journal away that must not be replayed.
@@ -72,16 +81,19 @@ pub(super) struct Ground {
     pub(super) bucket: Bucket,
     pub(super) sealer: Arc<Sealer>,
     pub(super) insist: Insist,
+    pub(super) cluster_key: ClusterKey,
 }
 
 /// What is known before anything is claimed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Judged {
     /// The epoch that HEAD was of.
     epoch: Epoch,
     /// Whether who wrote last has given the disk up for good.
     released: bool,
     discard: bool,
+    /// The keys of the disks that this one was forked from.
+    bases: Vec<Arc<Sealer>>,
 }
 
 impl Ground {
@@ -126,7 +138,19 @@ impl Ground {
             epoch: head.epoch,
             released,
             discard,
+            bases: self.bases(&head)?,
         })
+    }
+
+    /// Opens the keys of the disks that this one was forked from.
+    fn bases(&self, head: &Head) -> Result<Vec<Arc<Sealer>>, StartError> {
+        let sealer = |base: &Base| {
+            let wrapped = WrappedKey::from_bytes(&base.wrapped_key)?;
+            let volume = format!("vol_{}", String::from_utf8_lossy(&base.disk.0));
+            let key = self.cluster_key.unwrap(&volume, &wrapped)?;
+            Ok(Arc::new(key.disk_sealer(base.disk)))
+        };
+        head.bases.iter().map(sealer).collect()
     }
 
     /// Opens it as judged; `None` when HEAD is of another epoch by now.
@@ -138,8 +162,11 @@ impl Ground {
             new_journal: JournalId(daemon::random::bytes()),
             ring_pages: self.slice.settings().ring_pages(),
             discard_stale_journal: judged.discard,
+            discard_damaged_journal: self.insist.discard_damaged_journal,
+            roll_back_to: None,
+            bases: judged.bases,
             force: self.insist.force || judged.released,
-            pages: Some(MapPages::new(self.slice.clone(), daemon::random::bytes())),
+            pages: Some(MapPages::new(self.slice.clone())),
         };
         let mut ring = RingReader::new(self.slice.clone());
         let mut claimed = false;
@@ -164,16 +191,18 @@ impl Ground {
                     tokio::time::sleep(Duration::from_micros(micros)).await;
                     Answer::Done
                 }
-                Ask::Get(parts) => {
-                    let got = stream::iter(parts.into_iter().map(|(name, range)| {
-                        again(
-                            move || self.bucket.get(name, range.clone(), purpose::OPEN),
-                            GetError::remedy,
-                        )
+                Ask::Get(wanted) => {
+                    let got = stream::iter(wanted.parts.into_iter().map(|part| {
+                        let WantedPart { disk, name, range } = part;
+                        let home = self.bucket.of(disk);
+                        async move {
+                            again(|| home.get(name, range.clone(), purpose::OPEN), GetError::remedy).await
+                        }
                     }))
                     .buffered(AT_ONCE);
                     Answer::Got(got.try_collect::<Vec<Option<Bytes>>>().await?)
                 }
+                Ask::Put { name, body } => Answer::Put(self.bucket.put(name, body).await),
                 Ask::ListData { after } => {
                     let list = || self.bucket.list(Role::Data, purpose::OPEN);
                     let mut names = again(list, ListError::remedy).await?;

@@ -149,11 +149,16 @@ impl DiskError {
                 Stopped::Journal | Stopped::Map { .. } | Stopped::Unreadable { .. } => Verdict::Again,
             },
             Self::Start { source, .. } => match **source {
-                StartError::Owned { .. } | StartError::Open(OpenError::Claimed { .. }) => Verdict::Elsewhere,
-                StartError::Open(OpenError::Map { .. }) => Verdict::Again,
-                StartError::Open(_) | StartError::Slice(_) | StartError::Get(_) | StartError::List(_) => {
-                    Verdict::Look
+                StartError::Owned { .. } | StartError::Open(OpenError::Claimed { .. } | OpenError::Twin) => {
+                    Verdict::Elsewhere
                 }
+                StartError::Open(OpenError::Map { .. }) => Verdict::Again,
+                StartError::Open(_)
+                | StartError::Slice(_)
+                | StartError::Get(_)
+                | StartError::List(_)
+                | StartError::Wrapped(_)
+                | StartError::Unwrap(_) => Verdict::Look,
             },
             Self::System { .. } | Self::Panicked { .. } => Verdict::Again,
             Self::Lock { .. }
@@ -258,7 +263,8 @@ struct Disk {
 
 impl Disk {
     async fn serve(&self, shutdown: &CancellationToken) -> Result<(), DiskError> {
-        let sealer = Arc::new(self.sealer()?);
+        let (cluster_key, sealer) = self.keys()?;
+        let sealer = Arc::new(sealer);
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             probed = self.probe() => probed?,
@@ -270,7 +276,7 @@ impl Disk {
         let settings = self.settings.slice.clone();
         let slice = workers.run(move || Slice::open(&settings)).await?;
         let bucket = Bucket::new(Arc::new(self.store.clone()), self.settings.disk_id());
-        let reader = Reader::new(bucket.clone(), Arc::clone(&sealer));
+        let reader = Reader::new(bucket.clone());
         let journal = Arc::new(Journal::new(Arc::clone(&sealer), slice.clone()));
         let sealing = Sealing {
             journal,
@@ -284,6 +290,7 @@ impl Disk {
             bucket: bucket.clone(),
             sealer,
             insist: self.insist,
+            cluster_key,
         };
         let (orders, mut running) = self.start(ground, sealing, shutdown)?;
         let sweeping = daemon::spawn(
@@ -302,11 +309,12 @@ impl Disk {
         self.end(ending.unwrap_or(Ended::Panicked), &bucket).await
     }
 
-    fn sealer(&self) -> Result<Sealer, DiskError> {
+    fn keys(&self) -> Result<(ClusterKey, Sealer), DiskError> {
         let path = self.config.cluster_key();
         let key = ClusterKey::load(&RealDisk, &path)?.ok_or(DiskError::NoKey { path })?;
         let data_key = key.unwrap(self.volume.as_str(), &self.settings.wrapped_key)?;
-        Ok(data_key.disk_sealer(self.settings.disk_id()))
+        let sealer = data_key.disk_sealer(self.settings.disk_id());
+        Ok((key, sealer))
     }
 
     /// Finds out whether the store keeps its promises, unless that was found out lately.

@@ -10,7 +10,7 @@ use log_disk::{
 use tracing::error;
 
 use super::journal::{Journal, Place};
-use super::objects::{Reader, Run};
+use super::objects::{Object, Reader, Run};
 use super::store::{chain, purpose};
 use crate::bulk::Workers;
 
@@ -26,9 +26,9 @@ pub(super) struct Sealing {
 impl Sealing {
     /// Puts an object together; `None` when what it is made of could not be read.
     ///
-    /// * `names`: of the objects that the job reads from, in the order in which it names them.
-    pub(super) async fn seal(&self, job: SealJob, names: Vec<ObjectName>) -> Option<SealedObject> {
-        let runs = object_runs(&job, names)?;
+    /// * `objects`: those that the job reads from, in the order in which it names them.
+    pub(super) async fn seal(&self, job: SealJob, objects: Vec<Object>) -> Option<SealedObject> {
+        let runs = object_runs(&job, objects)?;
         let fetched = match self.reader.read_patiently(&runs, purpose::COLLECT).await {
             Ok(fetched) => fetched,
             Err(error) => {
@@ -56,16 +56,16 @@ impl Sealing {
 }
 
 /// The blocks of other objects that a job takes, in its order.
-fn object_runs(job: &SealJob, names: Vec<ObjectName>) -> Option<Vec<Run>> {
-    let mut names = names.into_iter();
+fn object_runs(job: &SealJob, objects: Vec<Object>) -> Option<Vec<Run>> {
+    let mut objects = objects.into_iter();
     sources(job)
         .filter_map(|run| match run.source {
             Source::Object { at, .. } => Some((at, run.blocks)),
             Source::Journal { .. } => None,
         })
         .map(|(at, blocks)| {
-            let name = names.next()?;
-            Some(Run { name, at, blocks })
+            let object = objects.next()?;
+            Some(Run { object, at, blocks })
         })
         .collect()
 }

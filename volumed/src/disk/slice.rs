@@ -144,12 +144,15 @@ impl Slice {
         Ok([first.to_vec(), second.to_vec()])
     }
 
-    /// Writes a superblock and makes it durable.
+    /// Writes a superblock into both pages, durably, one after the other: one of the two is whole at any time.
     pub(super) fn write_superblock(&self, superblock: &Superblock) -> io::Result<()> {
         let mut pages = Pages::new(1);
         pages.as_bytes_mut().copy_from_slice(&superblock.encode());
-        self.write(superblock.page() * PAGE_BYTES as u64, &pages)?;
-        self.sync()
+        for page in 0..SUPERBLOCK_PAGES {
+            self.write(page * PAGE_BYTES as u64, &pages)?;
+            self.sync()?;
+        }
+        Ok(())
     }
 
     /// Makes durable what was written.

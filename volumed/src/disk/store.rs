@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use log_disk::{DiskId, Etag, GotHead, HeadPut, ObjectName, PutOutcome, Role, head_key};
+use log_disk::{DiskId, Etag, GotHead, HeadPut, ObjectName, Pin, PutOutcome, Role, head_key};
 use objstore::{ETag, GetError, Key, ListError, Object, ObjectStore, Purpose, PutError, Remedy};
 use tracing::warn;
 
@@ -43,6 +43,24 @@ pub(super) fn purpose_of(role: Role) -> Purpose {
 impl Bucket {
     pub(super) fn new(store: Arc<dyn ObjectStore>, disk: DiskId) -> Self {
         Self { store, disk }
+    }
+
+    /// Returns the bucket as another disk sees it, that this one was forked from.
+    pub(super) fn of(&self, disk: DiskId) -> Self {
+        let store = Arc::clone(&self.store);
+        Self { store, disk }
+    }
+
+    /// Lists the disk's pins, on one page; `None` when there was no answer, or more than one.
+    pub(super) async fn pins(&self) -> Option<Vec<Pin>> {
+        let prefix = Pin::prefix(self.disk);
+        let listed = self.store.list(&prefix, None, LIST_PAGE, purpose::HEAD).await;
+        let page = listed
+            .inspect_err(|error| warn!(error = %chain(error), "pins were not listed"))
+            .ok()?;
+        let rest = |key: &str| key.strip_prefix(&prefix).and_then(Pin::parse);
+        let pins = page.entries.iter().filter_map(|entry| rest(entry.key.as_str()));
+        (!page.more).then(|| pins.collect())
     }
 
     fn key(&self, name: ObjectName) -> Key {

@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
-use log_disk::{Input, PAGE_BYTES, RECORD_BLOCKS_MAX, ReadId, Seq, Superblock};
+use log_disk::{Input, PAGE_BYTES, RECORD_BLOCKS_MAX, ReadId, SUPERBLOCK_PAGES, Seq, Superblock};
 
 use super::{Driver, Tag};
 use crate::disk::journal::{Place, span};
@@ -68,25 +68,37 @@ impl Driver {
         self.feed(Input::Appended { seq, done });
     }
 
-    /// Writes a superblock; it is durable before the engine hears of it.
+    /// Writes a superblock into both pages, one after the other; it is durable before the engine hears of it.
     pub(super) fn write_superblock(&mut self, superblock: &Superblock) {
         let Some(mut page) = self.journal_io.superblock.take() else {
             unreachable!("the engine writes one superblock at a time")
         };
         page.as_bytes_mut().copy_from_slice(&superblock.encode());
-        let offset = superblock.page() * PAGE_BYTES as u64;
-        self.ring
-            .write(Tag::Superblock { synced: false }, page, PAGE_BYTES, offset);
+        self.ring.write(Tag::Superblock { page: 0 }, page, PAGE_BYTES, 0);
     }
 
-    pub(super) fn superblock_ended(&mut self, synced: bool, result: io::Result<usize>, held: Held) {
-        if !synced {
-            self.journal_io.superblock = Some(held.into_pages());
-        }
+    /// A page of the superblock is written.
+    pub(super) fn superblock_written(&mut self, page: u64, result: io::Result<usize>, held: Held) {
+        self.journal_io.superblock = Some(held.into_pages());
         match self.told(result, "the superblock was not written") {
-            Some(PAGE_BYTES) if !synced => self.ring.sync(Tag::Superblock { synced: true }),
-            Some(_) if synced => self.feed(Input::SuperblockWritten { done: true }),
+            Some(PAGE_BYTES) => self.ring.sync(Tag::SuperblockSynced { page }),
             Some(_) | None => self.feed(Input::SuperblockWritten { done: false }),
+        }
+    }
+
+    /// A page of the superblock is durable.
+    pub(super) fn superblock_synced(&mut self, page: u64, result: io::Result<usize>) {
+        let synced = self.told(result, "the superblock was not synced").is_some();
+        let next = page + 1;
+        if synced
+            && next < SUPERBLOCK_PAGES
+            && let Some(copy) = self.journal_io.superblock.take()
+        {
+            let offset = next * PAGE_BYTES as u64;
+            self.ring
+                .write(Tag::Superblock { page: next }, copy, PAGE_BYTES, offset);
+        } else {
+            self.feed(Input::SuperblockWritten { done: synced });
         }
     }
 

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use log_disk::{
     AheadLimits, CacheLimits, CacheStats, CacheStep, ExtentRead, Fetch, FetchId, Fill, LINE_BYTES, Layout,
-    Lba, ObjectName, ObjectSeq, PAGE_BYTES, Plan, ReadAhead, ReadCache, ReadId, Source, Wanted,
+    Lba, ObjectSeq, PAGE_BYTES, Plan, ReadAhead, ReadCache, ReadId, Source, Wanted,
 };
 use tracing::{error, warn};
 
 use super::reads::bytes_of;
 use super::{Driver, Event, Tag};
+use crate::disk::objects::Object;
 use crate::disk::store::{chain, purpose};
 use crate::disk::sys::{Held, Pages};
 
@@ -23,12 +24,12 @@ const TRIES_MAX: u32 = 3;
 const PAGE: u64 = PAGE_BYTES as u64;
 
 /// A part of a guest's read that lies in an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(in crate::disk) struct Part {
     pub(super) read: ReadId,
     /// Where in the answer it goes.
     pub(super) to: usize,
-    pub(super) name: ObjectName,
+    pub(super) object: Object,
     pub(super) lba: Lba,
     pub(super) at: u32,
     pub(super) blocks: u64,
@@ -129,14 +130,14 @@ impl ObjectReads {
 impl Driver {
     /// Begins to read a part; [`Driver::part_read`] hears of its end.
     pub(super) fn read_object(&mut self, part: Part) {
-        if let Some(layout) = self.sealing.reader.known(part.name) {
+        if let Some(layout) = self.sealing.reader.known(part.object.name) {
             return self.gather(part, layout);
         }
         let reader = self.sealing.reader.clone();
         self.start("disk-front", async move {
-            let front = reader.front_patiently(part.name, purpose::READ).await;
+            let front = reader.front_patiently(&part.object, purpose::READ).await;
             let layout = front.inspect_err(|error| {
-                error!(object = part.name.seq.0, error = %chain(error), "object's front was not read");
+                error!(object = part.object.name.seq.0, error = %chain(error), "object's front was not read");
             });
             Event::Front {
                 part,
@@ -157,7 +158,7 @@ impl Driver {
         let extents = match layout.reads(part.lba, part.at, part.blocks) {
             Ok(extents) => extents,
             Err(flaw) => {
-                error!(object = part.name.seq.0, lba = part.lba.0, error = %flaw, "the map and the object disagree");
+                error!(object = part.object.name.seq.0, lba = part.lba.0, error = %flaw, "the map and the object disagree");
                 return self.part_read(part.read, part.to, None);
             }
         };
@@ -185,12 +186,15 @@ impl Driver {
         let Some(gather) = self.objects.gathers.get_mut(&number) else {
             return;
         };
-        let (name, range) = (gather.part.name, gather.range.clone());
+        let (object, range) = (gather.part.object.clone(), gather.range.clone());
         let total = gather.layout.total_bytes;
-        let Plan { steps, fetches } = self.objects.cache.plan(name.seq, total, range, Wanted::Now);
+        let Plan { steps, fetches } = self
+            .objects
+            .cache
+            .plan(object.name.seq, total, range, Wanted::Now);
         gather.missing = steps.len();
         for fetch in fetches {
-            self.fetch(name, fetch);
+            self.fetch(object.clone(), fetch);
         }
         for step in steps {
             match step {
@@ -213,7 +217,7 @@ impl Driver {
         }
     }
 
-    fn fetch(&mut self, name: ObjectName, fetch: Fetch) {
+    fn fetch(&mut self, object: Object, fetch: Fetch) {
         let Fetch { id, bytes, .. } = fetch;
         let fetched = Fetched {
             from: bytes.start,
@@ -223,9 +227,9 @@ impl Driver {
         self.objects.fetches.insert(id, fetched);
         let reader = self.sealing.reader.clone();
         self.start("disk-fetch", async move {
-            let got = reader.bytes_patiently(name, bytes, purpose::READ).await;
+            let got = reader.bytes_patiently(&object, bytes, purpose::READ).await;
             let got = got.inspect_err(|error| {
-                error!(object = name.seq.0, error = %chain(error), "bytes of an object were not read");
+                error!(object = object.name.seq.0, error = %chain(error), "bytes of an object were not read");
             });
             Event::Got {
                 fetch: id,
@@ -331,7 +335,7 @@ impl Driver {
         let Some(mut gather) = self.objects.gathers.remove(&number) else {
             return;
         };
-        let part = gather.part;
+        let part = gather.part.clone();
         if gather.failed {
             return self.part_read(part.read, part.to, None);
         }
@@ -339,17 +343,17 @@ impl Driver {
             Ok(plain) => self.part_read(part.read, part.to, Some(&plain)),
             Err(stored) if gather.tries < TRIES_MAX => {
                 warn!(
-                    object = part.name.seq.0,
+                    object = part.object.name.seq.0,
                     "bytes of an object do not open: they are fetched anew"
                 );
-                self.objects.cache.distrust(part.name.seq, stored);
+                self.objects.cache.distrust(part.object.name.seq, stored);
                 gather.tries += 1;
                 self.objects.gathers.insert(number, gather);
                 self.plan(number);
             }
             Err(_) => {
                 error!(
-                    object = part.name.seq.0,
+                    object = part.object.name.seq.0,
                     lba = part.lba.0,
                     "blocks of an object are damaged"
                 );
@@ -366,7 +370,7 @@ impl Driver {
             let stored = &gather.bytes[at..at + len(&extent.stored)];
             let opened = gather
                 .layout
-                .open_extent(&self.sealing.sealer, extent.index, stored);
+                .open_extent(&gather.part.object.sealer, extent.index, stored);
             let opened = opened.map_err(|_| extent.stored.clone())?;
             let from = bytes_of(extent.skip);
             plain.extend_from_slice(&opened[from..from + bytes_of(extent.blocks)]);
@@ -385,10 +389,10 @@ impl Driver {
                 continue;
             };
             // An object whose front nobody has needed yet is fetched when somebody does.
-            let Some(name) = self.engine.object_name(object) else {
+            let Some(object) = self.object(object) else {
                 continue;
             };
-            let Some(layout) = self.sealing.reader.known(name) else {
+            let Some(layout) = self.sealing.reader.known(object.name) else {
                 continue;
             };
             let Some(range) = layout
@@ -402,9 +406,9 @@ impl Driver {
             let plan = self
                 .objects
                 .cache
-                .plan(object, layout.total_bytes, range, Wanted::Ahead);
+                .plan(object.name.seq, layout.total_bytes, range, Wanted::Ahead);
             for fetch in plan.fetches {
-                self.fetch(name, fetch);
+                self.fetch(object.clone(), fetch);
             }
         }
     }

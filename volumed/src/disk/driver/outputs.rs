@@ -1,10 +1,13 @@
 //! What the engine asks for, performed.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use log_disk::{Input, ObjectName, Outcome, Output, SealJob, Source};
+use log_disk::{Input, ObjectName, ObjectSeq, Outcome, Output, SealJob, Source};
 use tracing::{error, info};
 
 use super::{Driver, Ending, Event};
+use crate::disk::objects::Object;
 use crate::disk::seal::sources;
 use crate::disk::store::{chain, purpose};
 
@@ -46,6 +49,13 @@ impl Driver {
                 });
             }
             Output::GetLayout { name } => self.layout(name),
+            Output::ListPins { asked } => {
+                let bucket = self.bucket.clone();
+                self.start("disk-pins", async move {
+                    let pins = bucket.pins().await;
+                    input(Input::Pins { asked, pins })
+                });
+            }
             Output::Resized { size_blocks } => {
                 info!(size_blocks, "grew");
                 self.clients.resize(size_blocks);
@@ -58,17 +68,17 @@ impl Driver {
     }
 
     fn seal(&mut self, job: SealJob) {
-        let names: Option<Vec<ObjectName>> = sources(&job)
+        let objects: Option<Vec<Object>> = sources(&job)
             .filter_map(|run| match run.source {
-                Source::Object { object, .. } => Some(self.engine.object_name(object)),
+                Source::Object { object, .. } => Some(self.object(object)),
                 Source::Journal { .. } => None,
             })
             .collect();
         let seq = job.header.seq;
         let sealing = self.sealing.clone();
         self.start("disk-seal", async move {
-            let object = match names {
-                Some(names) => sealing.seal(job, names).await,
+            let object = match objects {
+                Some(objects) => sealing.seal(job, objects).await,
                 None => None,
             };
             input(Input::Sealed { seq, object })
@@ -84,10 +94,19 @@ impl Driver {
         });
     }
 
+    /// Returns an object, and whose it is.
+    pub(super) fn object(&self, seq: ObjectSeq) -> Option<Object> {
+        let name = self.engine.object_name(seq)?;
+        let sealer = Arc::clone(self.engine.sealer_of(seq));
+        Some(Object { name, sealer })
+    }
+
     fn layout(&self, name: ObjectName) {
+        let sealer = Arc::clone(self.engine.sealer_of(name.seq));
+        let object = Object { name, sealer };
         let reader = self.sealing.reader.clone();
         self.start("disk-front", async move {
-            let front = reader.front(name, purpose::COLLECT).await;
+            let front = reader.front(&object, purpose::COLLECT).await;
             if let Err(error) = &front {
                 error!(object = name.seq.0, error = %chain(error), "object's front was not read");
             }

@@ -82,13 +82,13 @@ impl Driver {
                     }
                 }
                 Some(Source::Object { object, at }) => {
-                    let Some(name) = self.engine.object_name(object) else {
+                    let Some(found) = self.object(object) else {
                         panic!("the map names object {object}, of which the engine does not know")
                     };
                     from_objects.push(Part {
                         read,
                         to,
-                        name,
+                        object: found,
                         lba: part.lba,
                         at,
                         blocks: part.blocks,

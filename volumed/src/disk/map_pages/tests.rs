@@ -6,7 +6,7 @@ use super::*;
 fn pages(dir: &tempfile::TempDir, map_bytes: u64) -> MapPages {
     let mut settings = SliceSettings::new(dir.path().join("slice"), RING_BYTES_MIN, 0);
     settings.map_bytes = map_bytes;
-    MapPages::new(Slice::open(&settings).unwrap(), [7; 32])
+    MapPages::new(Slice::open(&settings).unwrap())
 }
 
 #[test]
@@ -22,18 +22,4 @@ fn leaves_come_back_from_the_slice_and_beyond_its_room_from_memory() {
         assert_eq!(pages.load(number).unwrap(), leaf(fill), "leaf {number}");
     }
     assert!(pages.load(4).is_err());
-}
-
-#[test]
-fn nothing_of_a_leaf_stands_on_the_slice_in_clear_and_a_flipped_bit_is_found() {
-    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
-    let mut pages = pages(&dir, 4 * 4096);
-    pages.store(3, &[0xa5; 4000]);
-    let at = pages.slice.settings().map_at();
-    let mut page = Pages::new(1);
-    pages.slice.read(at, &mut page).unwrap();
-    assert!(!page.as_bytes().windows(8).any(|bytes| bytes == [0xa5; 8]));
-    page.as_bytes_mut()[100] ^= 1;
-    pages.slice.write(at, &page).unwrap();
-    assert!(pages.load(3).is_err());
 }

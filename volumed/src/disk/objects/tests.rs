@@ -62,14 +62,19 @@ async fn runs_come_back_as_they_were_stored_over_however_many_extents() {
     let bucket = Bucket::new(Arc::new(MemoryStore::new()), DISK);
     // More extents than the first 64 KiB have room for.
     let name = stored(&bucket, &sealer, 4000).await;
-    let reader = Reader::new(bucket, sealer);
-    let runs = [(5000, 30), (0, 1), (7999, 1), (3, 2)].map(|(at, blocks)| Run { name, at, blocks });
+    let object = Object { name, sealer };
+    let reader = Reader::new(bucket);
+    let runs = [(5000, 30), (0, 1), (7999, 1), (3, 2)].map(|(at, blocks)| Run {
+        object: object.clone(),
+        at,
+        blocks,
+    });
     let read = reader.read(&runs, purpose::READ).await.unwrap();
     for (run, bytes) in runs.iter().zip(read) {
         assert!(bytes == plain(u64::from(run.at), run.blocks), "{run:?}");
     }
     let past = Run {
-        name,
+        object,
         at: 8000,
         blocks: 1,
     };
@@ -80,14 +85,15 @@ async fn runs_come_back_as_they_were_stored_over_however_many_extents() {
 #[tokio::test]
 async fn an_object_that_is_not_there_is_named() {
     let sealer = Arc::new(Sealer::new(&[1; 32], DISK));
-    let reader = Reader::new(Bucket::new(Arc::new(MemoryStore::new()), DISK), sealer);
+    let reader = Reader::new(Bucket::new(Arc::new(MemoryStore::new()), DISK));
     let name = ObjectName {
         role: Role::Data,
         seq: ObjectSeq(9),
         epoch: Epoch(1),
     };
+    let object = Object { name, sealer };
     let run = Run {
-        name,
+        object,
         at: 0,
         blocks: 1,
     };
