@@ -82,4 +82,17 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make an NBD export a file, for a loop device where the kernel has no NBD: `disk` in an empty directory.
+    ///
+    /// Requests wait while nobody serves the export. It ends when the directory is unmounted.
+    NbdFile {
+        /// The server's Unix socket.
+        #[arg(long)]
+        socket: PathBuf,
+        /// The export's name [default: the server's first].
+        #[arg(long, default_value = "")]
+        export: String,
+        /// Where the file is to be: an empty directory.
+        directory: PathBuf,
+    },
 }

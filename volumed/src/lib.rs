@@ -21,6 +21,7 @@ pub mod lifecycle;
 pub mod luks;
 pub mod lvm;
 pub mod metrics;
+pub mod nbd_file;
 pub mod ops;
 pub mod pool;
 pub mod random;

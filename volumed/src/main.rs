@@ -66,6 +66,14 @@ fn main() -> ExitCode {
             };
             scrub(&config, &request, json)
         }
+        Command::NbdFile {
+            socket,
+            export,
+            directory,
+        } => daemon::run("volumed-nbd-file", async |ctx| {
+            let config = nbd_file::Config::new(&socket, &export, &directory);
+            volumed::nbd_file::serve(ctx, config).await
+        }),
     }
 }
 
