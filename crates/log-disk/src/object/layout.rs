@@ -261,6 +261,14 @@ impl Layout {
         Ok(header.front_bytes(extents) as u64)
     }
 
+    /// Returns the wrapped data key from an object's first bytes, which is needed before the table's seal can be looked at.
+    ///
+    /// # Errors
+    /// [`Flaw`].
+    pub fn wrapped_key(prefix: &[u8]) -> Result<Vec<u8>, Flaw> {
+        read_fixed(prefix).map(|(header, _, _)| header.wrapped_key)
+    }
+
     /// Reads the front of an object from its first bytes.
     ///
     /// # Errors
