@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     fs::File,
     io,
-    os::unix::fs::FileExt as _,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock, Weak,
@@ -142,16 +141,4 @@ impl Handles {
             file.orphan.store(true, Ordering::Release);
         }
     }
-}
-
-/// Reads as much as there is.
-pub(super) fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut read = 0;
-    while read < bytes.len() {
-        match file.read_at(&mut bytes[read..], offset + read as u64)? {
-            0 => break,
-            more => read += more,
-        }
-    }
-    Ok(read)
 }

@@ -1,6 +1,5 @@
 //! The mount, and what the kernel asks of it.
 
-mod answers;
 mod requests;
 
 pub(super) use requests::FileSystem;

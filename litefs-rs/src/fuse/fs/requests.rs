@@ -6,22 +6,20 @@ use std::{
 };
 
 use fuser::{
-    AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyEmpty, ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
-    TimeOrNow, WriteFlags,
+    AccessFlags, BackingId, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::{
-    Cost, Mount,
-    answers::{attributes_reply, created_reply},
-};
+use super::{Cost, Mount};
 use crate::{
     db::{Role, files::FileKind},
     fuse::{
-        attributes::{self, VALID, is_index, validity},
+        attributes::{self, NOT_VALID, VALID, is_index, validity},
         errno,
-        files::{Content, read_at},
+        files::{Content, OpenFile},
+        inodes::ROOT,
         listing,
         locks::{self, Asked},
     },
@@ -39,6 +37,19 @@ pub(in crate::fuse) struct FileSystem(Arc<Mount>);
 impl FileSystem {
     pub(in crate::fuse) fn new(mount: Arc<Mount>) -> Self {
         Self(mount)
+    }
+
+    /// How a file is opened, and what the kernel reads and writes instead, if it can.
+    fn passthrough(
+        &self,
+        target: &MountName,
+        file: &OpenFile,
+        make: impl FnOnce(&std::fs::File) -> io::Result<BackingId>,
+    ) -> Option<Arc<BackingId>> {
+        if !is_index(target) || !self.0.passthrough.load(Ordering::Relaxed) {
+            return None;
+        }
+        file.backing(make)
     }
 
     fn create_file(&self, name: &str, target: &MountName, reply: ReplyCreate) {
@@ -135,6 +146,49 @@ impl FileSystem {
         );
     }
 }
+
+fn attributes_reply(mount: &Arc<Mount>, number: u64, handle: Option<u64>, reply: ReplyAttr) {
+    match mount.attributes_of(number, handle) {
+        Ok((_, attributes)) if number == ROOT => reply.attr(&NOT_VALID, &attributes),
+        Ok((target, attributes)) => reply.attr(&validity(&target), &attributes),
+        Err(error) => reply.error(error),
+    }
+}
+
+fn created_reply(mount: &Arc<Mount>, name: &str, reply: ReplyCreate) {
+    let (target, attributes) = match mount.look_up(name) {
+        Ok(found) => found,
+        Err(error) => return reply.error(error),
+    };
+    let opened = mount.open(attributes.ino.0);
+    let (handle, file, _) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return reply.error(error),
+    };
+    let index = is_index(&target) && mount.passthrough.load(Ordering::Relaxed);
+    let backing = file
+        .filter(|_| index)
+        .and_then(|file| file.backing(|file| reply.open_backing(file)));
+    let (handle, generation) = (FileHandle(handle), Generation(0));
+    match backing {
+        Some(backing) => reply.created_passthrough(
+            &validity(&target),
+            &attributes,
+            generation,
+            handle,
+            FopenFlags::empty(),
+            &backing,
+        ),
+        None => reply.created(
+            &validity(&target),
+            &attributes,
+            generation,
+            handle,
+            FopenFlags::FOPEN_KEEP_CACHE,
+        ),
+    }
+}
+
 fn utf8(name: &OsStr) -> Result<&str, Errno> {
     name.to_str().ok_or(Errno::EINVAL)
 }
@@ -222,10 +276,7 @@ impl Filesystem for FileSystem {
             // What it says is as long as it is, whatever the size said when it was asked for.
             return reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO);
         };
-        match self
-            .0
-            .passthrough(&target, &file, |file| reply.open_backing(file))
-        {
+        match self.passthrough(&target, &file, |file| reply.open_backing(file)) {
             Some(backing) => reply.opened_passthrough(handle, FopenFlags::empty(), &backing),
             None => reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE),
         }
@@ -550,4 +601,16 @@ impl Filesystem for FileSystem {
     fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
         reply.error(Errno::ENOSYS);
     }
+}
+
+/// Reads as much as there is.
+fn read_at(file: &std::fs::File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while read < bytes.len() {
+        match file.read_at(&mut bytes[read..], offset + read as u64)? {
+            0 => break,
+            more => read += more,
+        }
+    }
+    Ok(read)
 }
