@@ -1,14 +1,21 @@
 //! What the command line asks for.
 
+mod transfer;
+
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::atomic::{AtomicU8, Ordering},
 };
 
+use anyhow::Context as _;
+use http::{HeaderMap, Method};
+use http_body_util::BodyExt as _;
+
 use crate::{
-    cli::{Command, MountArgs, USAGE, UsageError, parse},
+    cli::{Command, MountArgs, RunArgs, USAGE, UsageError, parse},
     config::{self, Config},
+    http_client::{request, whole},
     node,
 };
 
@@ -31,10 +38,21 @@ pub fn main(args: impl IntoIterator<Item = String>) -> ExitCode {
             complain(USAGE);
             ExitCode::from(MISUSE)
         }
-        Ok(Command::Run(_) | Command::Import(_) | Command::Export(_)) => {
-            complain("ERROR: not there yet");
-            ExitCode::FAILURE
-        }
+        Ok(Command::Run(args)) => finish(runtime().and_then(|runtime| runtime.block_on(run(&args)))),
+        Ok(Command::Import(args)) => finish(runtime().and_then(|runtime| {
+            runtime
+                .block_on(transfer::import(&args))
+                .map_err(anyhow::Error::from)?;
+            complain(&format!("Import of database \"{}\" done", args.name));
+            Ok(ExitCode::SUCCESS)
+        })),
+        Ok(Command::Export(args)) => finish(runtime().and_then(|runtime| {
+            runtime
+                .block_on(transfer::export(&args))
+                .map_err(anyhow::Error::from)?;
+            complain(&format!("Export of database \"{}\" done", args.name));
+            Ok(ExitCode::SUCCESS)
+        })),
         Err(error @ UsageError::UnknownCommand(_)) => {
             complain(&format!("ERROR: {error}"));
             ExitCode::FAILURE
@@ -44,6 +62,41 @@ pub fn main(args: impl IntoIterator<Item = String>) -> ExitCode {
             ExitCode::from(MISUSE)
         }
     }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().context("start")
+}
+
+fn finish(done: anyhow::Result<ExitCode>) -> ExitCode {
+    done.unwrap_or_else(|error| {
+        complain(&format!("ERROR: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs a command on a node and ends as it ends.
+async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    if args.if_candidate && !is_candidate(&args.url).await? {
+        complain("node is not a candidate, exiting");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (program, rest) = args.command.split_first().context("command required")?;
+    let status = tokio::process::Command::new(program).args(rest).status().await;
+    let status = status.with_context(|| format!("run {program}"))?;
+    let code = status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(1);
+    Ok(ExitCode::from(code))
+}
+
+async fn is_candidate(url: &str) -> anyhow::Result<bool> {
+    let response = request(Method::GET, url, "/info", HeaderMap::new(), whole("")).await?;
+    let body = response.into_body().collect().await?.to_bytes();
+    let info: serde_json::Value = serde_json::from_slice(&body)?;
+    Ok(info["candidate"].as_bool().unwrap_or(false))
 }
 
 fn mount(args: &MountArgs) -> ExitCode {

@@ -7,6 +7,7 @@ pub mod commit;
 mod database_files;
 pub mod files;
 mod handle;
+mod image;
 mod kept_checksums;
 pub mod locks;
 pub mod page;
@@ -14,13 +15,16 @@ pub mod recover;
 mod rest;
 pub mod rollback_journal;
 pub mod shm;
+mod snapshot;
 pub mod wal;
 
 pub use apply::{ApplyError, Changed, Incoming};
 pub use capture::CaptureError;
 pub use database_files::DatabaseFiles;
 pub use handle::{Database, DatabaseError, Node, PreparedCommit, Role};
+pub use image::{Image, ImageError};
 pub use rest::{Damaged, Rest};
+pub use snapshot::{Snapshot, SnapshotError};
 
 #[cfg(test)]
 mod testing;

@@ -5,11 +5,13 @@
 //! stands behind a name in the mount. [`store`] holds the databases of a node, [`fuse`] mounts them, [`node`] runs all of it from start
 //! to stop, as [`config`] says, with the commands of [`supervisor`] beside it.
 
+pub mod api;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod db;
 pub mod fuse;
+pub mod http_client;
 pub mod name;
 pub mod node;
 pub mod replication;

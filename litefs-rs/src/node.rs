@@ -16,12 +16,16 @@ use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    api::{self, Api},
     config::Config,
     db::{Node, Role},
     fuse::{self, Mounted},
-    replication::status::Status,
+    replication::{
+        client::{Following, Replica},
+        status::Status,
+    },
     retention,
-    store::{Running, Store},
+    store::{ClusterId, Running, Store},
     supervisor,
 };
 
@@ -40,6 +44,17 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The API's address is taken, or none of ours.
+    #[error("listen on {address}")]
+    Listen {
+        /// Which one.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nobody knows which cluster the node belongs to.
+    #[error(transparent)]
+    ClusterId(#[from] crate::store::ClusterIdError),
     /// They cannot be mounted.
     #[error(transparent)]
     Mount(#[from] fuse::MountError),
@@ -65,6 +80,11 @@ pub async fn run(
     stop: CancellationToken,
     code: &AtomicU8,
 ) -> Result<(), StartError> {
+    let listening = api::listen(config.http).await;
+    let listener = listening.map_err(|source| StartError::Listen {
+        address: config.http,
+        source,
+    })?;
     let store = open(&config).await?;
     let status = Arc::new(Status::new(config.role, wall_clock_ms));
     let options = fuse::Options {
@@ -77,9 +97,28 @@ pub async fn run(
     let ending = Arc::new(AtomicBool::new(false));
     verify(&store, &ending).map_err(StartError::Thread)?;
     retain(&store, &config, &stop);
-    tracing::info!(path = %config.mount.display(), "serves databases");
+    let address = listener.local_addr().map_err(StartError::Thread)?;
+    let serving = Arc::new(Api {
+        store: Arc::clone(&store),
+        status: Arc::clone(&status),
+        hostname: config.hostname.clone(),
+        mount: config.mount.display().to_string(),
+        stopping: Arc::clone(&ending),
+        stop: stop.child_token(),
+    });
+    let closing = serving.stop.clone();
+    daemon::spawn("listen", api::serve(listener, serving));
+    let replica = follow(&config, &store, &status, &ending).map_err(StartError::Thread)?;
+    tracing::info!(path = %config.mount.display(), %address, "serves databases");
     let served = serve(&config, &store, &status, &stop, code).await;
     ending.store(true, Ordering::Release);
+    closing.cancel();
+    if let Some(replica) = replica {
+        let ended = tokio::task::spawn_blocking(move || replica.join());
+        if !matches!(ended.await, Ok(Ok(()))) {
+            tracing::error!("replication ended in a panic");
+        }
+    }
     if *store.running().borrow() == Running::Failed {
         code.store(FAILED, Ordering::Release);
         // Whatever else is said of it now is not known to be true.
@@ -88,6 +127,29 @@ pub async fn run(
     }
     end(store, mounted).await;
     served
+}
+
+/// Begins to follow the primary, if another is.
+fn follow(
+    config: &Config,
+    store: &Arc<Store>,
+    status: &Arc<Status>,
+    ending: &Arc<AtomicBool>,
+) -> io::Result<Option<thread::JoinHandle<()>>> {
+    let Some(url) = config.primary_url.clone() else {
+        return Ok(None);
+    };
+    status.set_primary(Some(config.hostname.clone()));
+    let following = Following {
+        url,
+        reconnect_delay: config.reconnect_delay,
+        only: config.databases.clone(),
+    };
+    let (store, status, ending) = (Arc::clone(store), Arc::clone(status), Arc::clone(ending));
+    let replica = Replica::new(store, status, following, ending);
+    let runtime = tokio::runtime::Handle::current();
+    let named = thread::Builder::new().name("replica".to_owned());
+    named.spawn(move || replica.run(&runtime)).map(Some)
 }
 
 async fn open(config: &Config) -> Result<Arc<Store>, StartError> {
@@ -100,10 +162,18 @@ async fn open(config: &Config) -> Result<Arc<Store>, StartError> {
     let (path, role) = (config.data.clone(), config.role);
     let opened = tokio::task::spawn_blocking(move || Store::open(path, node, role)).await;
     let opened = opened.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-    opened.map_err(|source| StartError::Store {
+    let failed = |source| StartError::Store {
         path: config.data.clone(),
         source,
-    })
+    };
+    let store = opened.map_err(failed)?;
+    let disk = &*store.node().disk;
+    let known = ClusterId::read(disk, store.root()).map_err(StartError::ClusterId)?;
+    if config.role == Role::Primary && known.is_none() {
+        let random = u64::from_ne_bytes(daemon::random::bytes());
+        ClusterId::new(random).write(disk, store.root()).map_err(failed)?;
+    }
+    Ok(store)
 }
 
 /// Waits for the node to have everything, runs the commands, and waits for an end of either.

@@ -3,6 +3,7 @@
 //! ```text
 //! <data>/dbs/<name>/      one database: see [`crate::db::DatabaseFiles`]
 //! <data>/super/<name>     a super-journal, while a transaction over several databases is under way
+//! <data>/incoming/<n>    a transaction on its way here
 //! <data>/clusterid        which cluster the node belongs to
 //! ```
 
@@ -17,7 +18,10 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
 };
 
@@ -30,6 +34,7 @@ use crate::{
 };
 
 const LABEL: &str = "store";
+const INCOMING: &str = "incoming";
 /// Changes that a listener may be behind before it is told that it missed some.
 const CHANGES: usize = 1024;
 /// Pages that are verified in one go: a database is kept from its users for that long.
@@ -75,6 +80,7 @@ pub struct Store {
     changes: broadcast::Sender<Change>,
     stopped: watch::Sender<Running>,
     kernel: OnceLock<Arc<dyn Kernel>>,
+    next_incoming: AtomicU64,
 }
 
 impl Store {
@@ -83,7 +89,7 @@ impl Store {
     /// # Errors
     /// The directory cannot be read or made.
     pub fn open(root: PathBuf, node: Node, role: Role) -> io::Result<Arc<Self>> {
-        for directory in [databases(&root), super_journals(&root)] {
+        for directory in [databases(&root), super_journals(&root), root.join(INCOMING)] {
             crashsafe::create_dir_durable(&*node.disk, LABEL, &directory)?;
         }
         let store = Self {
@@ -95,6 +101,7 @@ impl Store {
             changes: broadcast::Sender::new(CHANGES),
             stopped: watch::Sender::new(Running::Yes),
             kernel: OnceLock::new(),
+            next_incoming: AtomicU64::new(0),
         };
         let entries = store.node.disk.list(&databases(&store.root))?;
         let names: Vec<DatabaseName> = entries
@@ -104,10 +111,11 @@ impl Store {
             .collect();
         let opened = store.open_all(&names);
         *store.databases.write().unwrap_or_else(PoisonError::into_inner) = opened;
-        // What they decided is in the databases now.
-        for entry in store.node.disk.list(&super_journals(&store.root))? {
-            let path = super_journals(&store.root).join(entry.name);
-            store.node.disk.remove_file(LABEL, &path)?;
+        // What super-journals decided is in the databases now, and what was on its way is sent again.
+        for directory in [super_journals(&store.root), store.root.join(INCOMING)] {
+            for entry in store.node.disk.list(&directory)? {
+                store.node.disk.remove_file(LABEL, &directory.join(entry.name))?;
+            }
         }
         Ok(Arc::new(store))
     }
@@ -207,6 +215,12 @@ impl Store {
     /// Returns where a super-journal lies.
     pub fn super_journal(&self, name: &str) -> PathBuf {
         super_journals(&self.root).join(name)
+    }
+
+    /// Returns a place for a transaction on its way here that nothing else has.
+    pub fn incoming(&self) -> PathBuf {
+        let number = self.next_incoming.fetch_add(1, Ordering::Relaxed);
+        self.root.join(INCOMING).join(number.to_string())
     }
 
     /// Ends a transaction over several databases: in all of them, or in none. Waits for each.
@@ -357,6 +371,26 @@ fn databases(root: &Path) -> PathBuf {
 
 fn super_journals(root: &Path) -> PathBuf {
     root.join("super")
+}
+
+/// What a primary sends its replicas from.
+impl crate::replication::catch_up::Store for Store {
+    fn pos(&self, database: &DatabaseName) -> Option<Pos> {
+        let pos = self.get(database)?.noted().pos;
+        Some(pos)
+    }
+
+    fn pre_apply(&self, database: &DatabaseName, txid: ltx::Txid) -> Option<ltx::Checksum> {
+        let path = self.get(database)?.ltx_file(txid);
+        let file = std::fs::File::open(path).ok()?;
+        // One that is damaged is as good as none: the replica gets all.
+        let decoded = ltx::verify(io::BufReader::new(file), ltx::Version::V1).ok()?;
+        Some(decoded.header.pre_apply)
+    }
+
+    fn high_water_mark(&self, _: &DatabaseName) -> ltx::Txid {
+        ltx::Txid::ZERO
+    }
 }
 
 /// Joins an error and its sources by `: `, outermost first.

@@ -10,6 +10,14 @@ pub fn now() -> Timestamp {
     Timestamp::now()
 }
 
+/// Returns the text of a time, by RFC 3339 with milliseconds; that of 1970 for what no calendar has.
+///
+/// * `ms`: milliseconds since 1970.
+pub fn text_of_ms(ms: i64) -> String {
+    let at = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
+    format!("{at:.3}")
+}
+
 /// Tells the wall time. Injected wherever a date decides something, so that a test can set it.
 pub trait WallClock: Send + Sync + Debug {
     /// Returns the wall time now; it may jump either way between two calls.

@@ -15,7 +15,7 @@ use super::{
     checksum::PageChecksums,
     database_files::FromStart,
     files::{FileKind, Files as _},
-    handle::Database,
+    handle::{Database, DatabaseError, disk},
     locks::{Conflict, Owner},
     page::{DatabaseHeader, JournalMode},
     shm::{self, WalIndexHeader},
@@ -133,6 +133,12 @@ impl Database {
                 found: after,
             });
         }
+        if self.capture.in_log().next().is_some() {
+            // What the log holds is in the database before its pages are overwritten, and the log is begun anew.
+            self.empty_log()
+                .and_then(|()| self.files.set_len(FileKind::Wal, 0).map_err(disk(FileKind::Wal)))
+                .map_err(ApplyError::Log)?;
+        }
         self.publish_incoming(&incoming.path, &header)?;
         let changed = if dropped {
             self.drop_files()?
@@ -191,6 +197,7 @@ impl Database {
         let (mut page, mut ranges) = (Vec::new(), Vec::<Range<u64>>::new());
         while let Some(pgno) = decoder.next_page(&mut page)? {
             let offset = in_database(header.page_size, pgno).offset;
+            self.keep_for_snapshots(offset, offset + page_bytes)?;
             self.files.write(FileKind::Database, &page, offset)?;
             match ranges.last_mut() {
                 Some(last) if last.end == offset => last.end += page_bytes,
@@ -198,6 +205,7 @@ impl Database {
             }
         }
         if len_before > len {
+            self.keep_for_snapshots(len, len_before)?;
             ranges.push(len..len_before);
         }
         self.files.set_len(FileKind::Database, len)?;
@@ -272,9 +280,15 @@ pub enum ApplyError {
         /// What would come of it.
         found: Checksum,
     },
+    /// The database is not served, and this transaction does not make it whole.
+    #[error("a transaction of a database that is not served")]
+    NotServed,
     /// Its file cannot be read.
     #[error("read a transaction")]
     Ltx(#[from] DecodeError),
+    /// The log cannot be emptied.
+    #[error("empty the log before a transaction")]
+    Log(#[source] DatabaseError),
     /// The disk fails. The database is neither here nor there, and is to be opened anew.
     #[error("apply a transaction")]
     Disk(#[from] io::Error),

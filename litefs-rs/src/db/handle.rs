@@ -3,7 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, Weak},
 };
 
 use crashsafe::Disk;
@@ -17,6 +17,7 @@ use super::{
     kept_checksums,
     locks::{Conflict, Locks, Owner, Request},
     recover::{RecoverError, Recovered, Unsent, recover},
+    snapshot::Kept,
 };
 
 /// Who makes transactions.
@@ -55,6 +56,8 @@ pub struct Database {
     pub(super) history: History,
     /// Pages whose checksum is believed, and was not computed by this process.
     pub(super) unverified: Option<Pgno>,
+    /// Who reads the database as it was.
+    pub(super) snapshots: Vec<Weak<Mutex<Kept>>>,
 }
 
 /// A transaction over several databases, as far as one of them goes: durable, and not counting yet.
@@ -109,6 +112,7 @@ impl Database {
             files,
             history,
             unverified,
+            snapshots: Vec::new(),
         })
     }
 
@@ -156,6 +160,10 @@ impl Database {
     /// The bytes may not be written, or end a transaction that cannot be committed; or as the disk.
     pub fn write(&mut self, file: FileKind, data: &[u8], offset: u64) -> Result<(), DatabaseError> {
         self.tell(Input::Write { file, offset, data })?;
+        if file == FileKind::Database {
+            let to = offset.saturating_add(data.len() as u64);
+            self.keep_for_snapshots(offset, to).map_err(disk(file))?;
+        }
         self.files.write(file, data, offset).map_err(disk(file))
     }
 
@@ -165,6 +173,9 @@ impl Database {
     /// The file may not be cut, or that ends a transaction that cannot be committed; or as the disk.
     pub fn truncate(&mut self, file: FileKind, len: u64) -> Result<(), DatabaseError> {
         self.tell(Input::Truncate { file, len })?;
+        if file == FileKind::Database {
+            self.keep_for_snapshots(len, u64::MAX).map_err(disk(file))?;
+        }
         self.files.set_len(file, len).map_err(disk(file))
     }
 

@@ -62,7 +62,7 @@ impl Database {
     }
 
     /// Copies the log into the database, durably.
-    fn empty_log(&mut self) -> Result<(), DatabaseError> {
+    pub(super) fn empty_log(&mut self) -> Result<(), DatabaseError> {
         let Some(page_size) = self.history.page_size() else {
             return Ok(());
         };

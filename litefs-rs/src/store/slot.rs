@@ -79,6 +79,12 @@ impl Slot {
         self.directory.join(crate::db::DatabaseFiles::name(file))
     }
 
+    /// Returns where the LTX file of one transaction lies, if it exists.
+    pub fn ltx_file(&self, txid: ltx::Txid) -> PathBuf {
+        let name = ltx::FileName { min: txid, max: txid };
+        self.directory.join("ltx").join(name.to_string())
+    }
+
     /// Returns what to take before anything is done to it.
     pub fn lane(&self) -> &Arc<Lane<State>> {
         &self.lane
@@ -87,6 +93,11 @@ impl Slot {
     /// Returns where it is, without waiting.
     pub fn noted(&self) -> Noted {
         *self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets it be nowhere: what it holds does not count, and it is fetched anew.
+    pub fn forget_position(&self) {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner).pos = Pos::ZERO;
     }
 
     /// Takes down where it is, and tells whether that is news.

@@ -4,4 +4,6 @@
 mod kills;
 mod modes;
 mod node;
+mod replicas;
 mod special_files;
+mod transfers;

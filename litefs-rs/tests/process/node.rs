@@ -22,28 +22,59 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Node {
     root: PathBuf,
     child: Option<Child>,
+    /// Where its API is, once it has started.
+    address: Option<String>,
+    /// The primary's, of a replica.
+    primary: Option<String>,
+    /// What it says.
+    lines: Option<mpsc::Receiver<String>>,
 }
 
 impl Node {
     /// Starts a primary on `root`, and waits until it serves.
     pub(crate) fn start(root: &Path) -> Self {
-        let config = format!(
-            "fuse: {{ dir: \"{root}/mnt\" }}\ndata: {{ dir: \"{root}/data\" }}\nhttp: {{ addr: \"127.0.0.1:0\" }}\n\
-             lease: {{ type: \"static\", hostname: \"node\", advertise-url: \"http://127.0.0.1:1\", candidate: true }}\n",
-            root = root.display()
-        );
-        #[allow(clippy::disallowed_methods, reason = "a test's file")]
-        std::fs::write(root.join("litefs.yml"), config).unwrap();
+        Self::with(root, None)
+    }
+
+    /// Starts a replica on `root`.
+    pub(crate) fn follow(root: &Path, primary: &Self) -> Self {
+        Self::with(root, Some(primary.url()))
+    }
+
+    fn with(root: &Path, primary: Option<String>) -> Self {
         let mut node = Self {
             root: root.to_path_buf(),
             child: None,
+            address: None,
+            primary,
+            lines: None,
         };
         node.start_again();
         node
     }
 
+    /// Returns where its API is.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address.as_deref().unwrap())
+    }
+
+    fn configure(&self) {
+        let config = format!(
+            "fuse: {{ dir: \"{root}/mnt\" }}\ndata: {{ dir: \"{root}/data\" }}\nhttp: {{ addr: \"{address}\" }}\n\
+             skip-sync: true\nlease: {{ type: \"static\", hostname: \"primary\", advertise-url: \"{url}\", \
+             candidate: {candidate}, reconnect-delay: 20ms }}\n",
+            root = self.root.display(),
+            address = self.address.as_deref().unwrap_or("127.0.0.1:0"),
+            url = self.primary.as_deref().unwrap_or("http://127.0.0.1:1"),
+            candidate = self.primary.is_none(),
+        );
+        #[allow(clippy::disallowed_methods, reason = "a test's file")]
+        std::fs::write(self.root.join("litefs.yml"), config).unwrap();
+    }
+
     /// Starts the node again that has ended.
     pub(crate) fn start_again(&mut self) {
+        self.configure();
         // A long run keeps its program while another is built.
         let program = std::env::var_os("LITEFS_PROGRAM");
         let mut child = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_litefs").into()))
@@ -56,19 +87,22 @@ impl Node {
         let said = BufReader::new(child.stderr.take().unwrap());
         self.child = Some(child);
         let (serves, wait) = mpsc::channel();
+        let (says, lines) = mpsc::channel();
+        self.lines = Some(lines);
         std::thread::spawn(move || {
             let mut lines = Vec::new();
             for line in said.lines().map_while(Result::ok) {
-                let ready = line.contains(SERVES);
-                lines.push(line);
-                if ready {
-                    let _gone = serves.send(Ok(()));
+                if line.contains(SERVES) {
+                    let address = line.rsplit("address=").next().unwrap_or("").to_owned();
+                    let _gone = serves.send(Ok(address));
                 }
+                let _gone = says.send(line.clone());
+                lines.push(line);
             }
             let _served = serves.send(Err(lines));
         });
         match wait.recv_timeout(PATIENCE) {
-            Ok(Ok(())) => {}
+            Ok(Ok(address)) => self.address = Some(address),
             Ok(Err(lines)) => panic!("the node ended: {lines:#?}"),
             Err(error) => panic!("the node did not start: {error}"),
         }
@@ -127,6 +161,48 @@ impl Node {
     pub(crate) fn pos(&self, name: &str) -> Pos {
         let text = std::fs::read_to_string(self.path(&format!("{name}-pos"))).unwrap();
         text.trim().parse().unwrap()
+    }
+
+    /// Waits until a database is where it is on another node, and checks that it is the same.
+    pub(crate) fn catch_up(&self, name: &str, primary: &Self) {
+        let began = tokio::time::Instant::now();
+        let theirs = primary.pos(name);
+        while self.try_pos(name) != Some(theirs) {
+            let waited = began.elapsed();
+            assert!(
+                waited < PATIENCE,
+                "{name}: {:?} and not {theirs}",
+                self.try_pos(name)
+            );
+            std::thread::yield_now();
+        }
+        self.check(name);
+    }
+
+    /// Waits until the node says something, and returns the line.
+    pub(crate) fn wait_for(&self, part: &str) -> String {
+        let lines = self.lines.as_ref().unwrap();
+        loop {
+            let line = lines.recv_timeout(PATIENCE).unwrap();
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    /// Returns the position, if the database is there.
+    pub(crate) fn try_pos(&self, name: &str) -> Option<Pos> {
+        let text = std::fs::read_to_string(self.path(&format!("{name}-pos"))).ok()?;
+        text.trim().parse().ok()
+    }
+
+    /// Runs another command of the program on this node.
+    pub(crate) fn litefs(&self, command: &str, args: &[&str]) -> std::process::Output {
+        Command::new(env!("CARGO_BIN_EXE_litefs"))
+            .args([command, "-url", &self.url()])
+            .args(args)
+            .output()
+            .unwrap()
     }
 
     /// Checks that a database is sound, and is what its position says.

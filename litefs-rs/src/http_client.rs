@@ -1,0 +1,118 @@
+//! HTTP/2 without encryption, as nodes speak it with each other.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header::HOST};
+use http_body_util::{BodyExt as _, combinators::BoxBody};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{net::TcpStream, time::timeout};
+
+/// How long a connection may take to come about.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// A body that is sent.
+pub type Body = BoxBody<Bytes, io::Error>;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The URL is none that can be asked.
+    #[error("'{0}' is no http url")]
+    Url(String),
+    /// Nobody is there.
+    #[error("connect to {authority}")]
+    Connect {
+        /// Where.
+        authority: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("ask {authority}")]
+    Http {
+        /// Whom.
+        authority: String,
+        /// What is wrong.
+        source: hyper::Error,
+    },
+    /// The answer is an error.
+    #[error("invalid response: code={}: {said}", .status.as_u16())]
+    Status {
+        /// Which one.
+        status: StatusCode,
+        /// What the node said to it.
+        said: String,
+    },
+}
+
+/// Makes a request and returns the answer, if that is a success.
+///
+/// * `url`: of the node; its path is left out.
+/// * `path`: with the query.
+///
+/// # Errors
+/// There is no answer, or it is an error.
+pub async fn request(
+    method: Method,
+    url: &str,
+    path: &str,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response<Incoming>, RequestError> {
+    let wrong = || RequestError::Url(url.to_owned());
+    let uri: Uri = url.parse().map_err(|_| wrong())?;
+    if uri.scheme_str() != Some("http") {
+        return Err(wrong());
+    }
+    let host = uri.host().ok_or_else(wrong)?;
+    let authority = format!("{host}:{}", uri.port_u16().unwrap_or(80));
+    let connecting = timeout(CONNECT_MAX, TcpStream::connect(&authority)).await;
+    let connected = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let stream = connected
+        .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+        .map_err(|source| RequestError::Connect {
+            authority: authority.clone(),
+            source,
+        })?;
+    let broken = |source| RequestError::Http {
+        authority: authority.clone(),
+        source,
+    };
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(8 << 20);
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    daemon::spawn("http", async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection ended");
+        }
+    });
+    let mut request = Request::builder()
+        .method(method)
+        .uri(format!("http://{authority}{path}"))
+        .header(HOST, &authority)
+        .body(body)
+        .map_err(|_| wrong())?;
+    request.headers_mut().extend(headers);
+    let response = sender.send_request(request).await.map_err(broken)?;
+    if response.status() == StatusCode::OK {
+        return Ok(response);
+    }
+    let status = response.status();
+    let said = response.into_body().collect().await.map_err(broken)?.to_bytes();
+    Err(RequestError::Status {
+        status,
+        said: String::from_utf8_lossy(&said).trim().to_owned(),
+    })
+}
+
+/// Returns a body that is there as a whole.
+pub fn whole(bytes: impl Into<Bytes>) -> Body {
+    http_body_util::Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed()
+}

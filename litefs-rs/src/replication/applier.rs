@@ -1,0 +1,179 @@
+//! Transactions of the primary's on their way into one database: each database has its own, so that a reader of one that does
+//! not leave holds up no other.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use ltx::Pos;
+
+use crate::{
+    db::{ApplyError, Incoming, files::FileKind, locks::Owner},
+    store::{Slot, State, Store, chain},
+};
+
+/// Transactions that wait for one database; beyond that the stream waits.
+const WAITING_MAX: usize = 4096;
+/// Who we are among the holders of locks: the kernel names none so.
+pub const OURSELVES: Owner = Owner(u64::MAX);
+
+/// One database's transactions.
+#[derive(Debug)]
+pub struct Applier {
+    waiting: mpsc::SyncSender<Incoming>,
+    progress: Arc<Progress>,
+}
+
+#[derive(Debug)]
+struct Progress {
+    /// Behind the last transaction that waits; nothing when none does.
+    last: Mutex<(usize, Pos)>,
+    failed: AtomicBool,
+}
+
+impl Applier {
+    /// Begins.
+    ///
+    /// # Errors
+    /// A thread was refused.
+    pub fn start(store: Arc<Store>, slot: Arc<Slot>, stop: Arc<AtomicBool>) -> io::Result<Self> {
+        let (waiting, transactions) = mpsc::sync_channel(WAITING_MAX);
+        let progress = Arc::new(Progress {
+            last: Mutex::new((0, Pos::ZERO)),
+            failed: AtomicBool::new(false),
+        });
+        let shared = Arc::clone(&progress);
+        thread::Builder::new()
+            .name("apply".to_owned())
+            .spawn(move || work(&store, &slot, &stop, &transactions, &shared))?;
+        Ok(Self { waiting, progress })
+    }
+
+    /// Takes a transaction over. It waits its turn.
+    pub fn push(&self, incoming: Incoming) {
+        {
+            let mut last = self.progress.last.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = (last.0 + 1, incoming.pos());
+        }
+        if self.waiting.send(incoming).is_err() {
+            self.progress.failed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Returns where the database will be when nothing waits any more; nothing when that is so.
+    #[must_use]
+    pub fn ahead(&self) -> Option<Pos> {
+        let last = self.progress.last.lock().unwrap_or_else(PoisonError::into_inner);
+        (last.0 > 0).then_some(last.1)
+    }
+
+    /// Tells whether a transaction could not be applied: then nothing more is, and the database is to be fetched anew.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.progress.failed.load(Ordering::Acquire)
+    }
+}
+
+fn work(
+    store: &Store,
+    slot: &Slot,
+    stop: &AtomicBool,
+    transactions: &mpsc::Receiver<Incoming>,
+    progress: &Progress,
+) {
+    for incoming in transactions {
+        let (disk, failed) = (&store.node().disk, progress.failed.load(Ordering::Acquire));
+        if failed || stop.load(Ordering::Acquire) {
+            let _swept_at_the_next_start = incoming.discard(&**disk);
+        } else if let Err(error) = apply(store, slot, stop, incoming) {
+            tracing::error!(db = %slot.name(), error = %chain(&error), "transaction was not applied, the database is fetched anew");
+            progress.failed.store(true, Ordering::Release);
+        }
+        let mut last = progress.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.0 -= 1;
+    }
+}
+
+/// Applies one transaction as soon as nobody reads.
+///
+/// # Errors
+/// It cannot be applied.
+pub fn apply(store: &Store, slot: &Slot, stop: &AtomicBool, incoming: Incoming) -> Result<(), ApplyError> {
+    let locked = |state: &mut State| match state {
+        State::Serving(database) => database.lock_whole(OURSELVES).ok(),
+        State::Broken(_) | State::Damaged(_) => Some(()),
+    };
+    let give_up = || stop.load(Ordering::Acquire) || store.is_stopped();
+    let Some((mut state, ())) = slot.lane().take_when(locked, give_up) else {
+        return incoming.discard(&*store.node().disk).map_err(ApplyError::Disk);
+    };
+    if !matches!(&*state, State::Serving(_)) && incoming.header().is_snapshot() {
+        make_room(store, slot, &mut state)?;
+        if let State::Serving(database) = &mut *state {
+            // Nobody can be there: it was not served.
+            let _unheld = database.lock_whole(OURSELVES);
+        }
+    }
+    let State::Serving(database) = &mut *state else {
+        return Err(ApplyError::NotServed);
+    };
+    let existed = slot.path(FileKind::Database).exists();
+    let applied = database.apply(incoming);
+    if let (Ok(changed), Some(kernel)) = (&applied, store.kernel()) {
+        kernel.changed(slot, changed);
+    }
+    database.unlock_whole(OURSELVES);
+    store.noted(slot, &state);
+    slot.lane().changed();
+    match applied {
+        Ok(changed) => {
+            if let State::Serving(database) = &mut *state
+                && !changed.dropped
+                && let Err(error) = database.sync(FileKind::Database)
+            {
+                store.reopen(slot, &mut state);
+                return Err(ApplyError::Log(error));
+            }
+            drop(state);
+            if let Some(kernel) = store.kernel().filter(|_| !existed) {
+                kernel.names_changed(slot.name());
+            }
+            Ok(())
+        }
+        Err(error) => {
+            if matches!(
+                error,
+                ApplyError::Disk(_) | ApplyError::Ltx(_) | ApplyError::Log(_)
+            ) {
+                store.reopen(slot, &mut state);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Sets what a database was aside that could not be served: the primary sent it whole.
+fn make_room(store: &Store, slot: &Slot, state: &mut State) -> io::Result<()> {
+    let disk = &store.node().disk;
+    for entry in disk.list(slot.directory())? {
+        if !entry.is_dir {
+            disk.remove_file("apply", &slot.directory().join(entry.name))?;
+        }
+    }
+    let ltx = slot.directory().join("ltx");
+    if disk.stat(&ltx)?.is_some() {
+        for entry in disk.list(&ltx)? {
+            if entry.name.parse::<ltx::FileName>().is_ok() {
+                disk.remove_file("apply", &ltx.join(entry.name))?;
+            }
+        }
+    }
+    store.reopen(slot, state);
+    Ok(())
+}
