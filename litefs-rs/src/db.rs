@@ -17,6 +17,7 @@ pub mod rollback_journal;
 pub mod shm;
 mod snapshot;
 pub mod wal;
+mod wal_index;
 
 pub use apply::{ApplyError, Changed, Incoming};
 pub use capture::CaptureError;

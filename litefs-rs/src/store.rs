@@ -62,8 +62,10 @@ pub struct Change {
 
 /// What the store needs to tell the kernel, which remembers what files hold and are called.
 pub trait Kernel: Send + Sync + std::fmt::Debug {
-    /// Bytes of the database file are to be read again. Returns when that is so.
+    /// Bytes of files are to be read again. Returns when that is so.
     fn changed(&self, slot: &Slot, changed: &crate::db::Changed);
+    /// Whether the index of a log, as applications have it, is our own file's.
+    fn shares_index(&self) -> bool;
     /// Files came or went.
     fn names_changed(&self, database: &DatabaseName);
 }

@@ -1,5 +1,7 @@
 //! A transaction of the primary's becomes this node's.
 
+mod log;
+
 use std::{
     collections::BTreeMap,
     io::{self, BufReader},
@@ -31,6 +33,8 @@ pub struct Incoming {
     path: PathBuf,
     decoded: Decoded,
     changed: BTreeMap<Pgno, Checksum>,
+    /// How the database makes transactions afterwards; nothing if that stays as it is.
+    journal_mode: Option<JournalMode>,
 }
 
 impl Incoming {
@@ -42,15 +46,22 @@ impl Incoming {
     /// It is not sound.
     pub fn read(disk: &dyn Disk, path: PathBuf) -> Result<Self, DecodeError> {
         let mut decoder = open(disk, &path)?;
-        let (mut page, mut changed) = (Vec::new(), BTreeMap::new());
+        let (mut page, mut changed, mut journal_mode) = (Vec::new(), BTreeMap::new(), None);
         while let Some(pgno) = decoder.next_page(&mut page)? {
             changed.insert(pgno, Checksum::of_page(pgno, &page));
+            if pgno == Pgno::FIRST {
+                let header = page.first_chunk().map(DatabaseHeader::decode);
+                // What is no header is no log's either.
+                journal_mode =
+                    header.map(|header| header.map_or(JournalMode::Rollback, |header| header.journal_mode));
+            }
         }
         let decoded = decoder.finish()?;
         Ok(Self {
             path,
             decoded,
             changed,
+            journal_mode,
         })
     }
 
@@ -78,8 +89,8 @@ impl Incoming {
 /// What an applied transaction changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
-    /// Bytes of the database file, in order, that are to be read again.
-    pub ranges: Vec<Range<u64>>,
+    /// Bytes that are to be read again. An empty range: only the file's length is.
+    pub ranges: Vec<(FileKind, Range<u64>)>,
     /// Whether its files are gone.
     pub dropped: bool,
 }
@@ -110,6 +121,47 @@ impl Database {
     /// It does not follow, and nothing has changed; or the disk fails, and the database is to be opened anew.
     pub fn apply(&mut self, incoming: Incoming) -> Result<Changed, ApplyError> {
         let (header, pos) = (incoming.decoded.header, incoming.decoded.pos);
+        let dropped = header.commit_pages == 0;
+        self.check_follows(&incoming)?;
+        let mut emptied = Vec::new();
+        if self.capture.in_log().next().is_some() {
+            let in_database = self
+                .capture
+                .in_log()
+                .map(|(pgno, _)| in_database(header.page_size, pgno).offset);
+            let page_bytes = u64::from(header.page_size.bytes());
+            emptied.extend(in_database.map(|offset| (FileKind::Database, offset..offset + page_bytes)));
+            emptied.push((FileKind::Wal, 0..u64::MAX));
+            // What the log holds is in the database before its pages are overwritten, and the log is begun anew.
+            self.empty_log()
+                .and_then(|()| self.files.set_len(FileKind::Wal, 0).map_err(disk(FileKind::Wal)))
+                .map_err(ApplyError::Log)?;
+        }
+        self.publish_incoming(&incoming.path, &header)?;
+        let mut changed = if dropped {
+            self.drop_files()?
+        } else {
+            self.write_pages(&header)?
+        };
+        changed.ranges.extend(emptied);
+        let whole = header.is_snapshot() || dropped;
+        self.history.applied(
+            pos,
+            header.page_size,
+            header.commit_pages,
+            whole,
+            &incoming.changed,
+        );
+        self.capture = Capture::new(self.history.page_size(), self.history.checksums().pages());
+        if !dropped {
+            self.renew_index()?;
+        }
+        Ok(changed)
+    }
+
+    /// Checks that a transaction follows and makes what it says.
+    fn check_follows(&self, incoming: &Incoming) -> Result<(), ApplyError> {
+        let (header, pos) = (incoming.header(), incoming.pos());
         let before = header.pre_apply_pos();
         if !header.is_snapshot() && before != self.history.pos() {
             return Err(ApplyError::Mismatch {
@@ -117,7 +169,6 @@ impl Database {
                 theirs: before,
             });
         }
-        let dropped = header.commit_pages == 0;
         let empty = PageChecksums::new(header.page_size);
         let checksums = match self.history.page_size() {
             Some(page_size) if page_size == header.page_size && !header.is_snapshot() => {
@@ -133,31 +184,7 @@ impl Database {
                 found: after,
             });
         }
-        if self.capture.in_log().next().is_some() {
-            // What the log holds is in the database before its pages are overwritten, and the log is begun anew.
-            self.empty_log()
-                .and_then(|()| self.files.set_len(FileKind::Wal, 0).map_err(disk(FileKind::Wal)))
-                .map_err(ApplyError::Log)?;
-        }
-        self.publish_incoming(&incoming.path, &header)?;
-        let changed = if dropped {
-            self.drop_files()?
-        } else {
-            self.write_pages(&header)?
-        };
-        let whole = header.is_snapshot() || dropped;
-        self.history.applied(
-            pos,
-            header.page_size,
-            header.commit_pages,
-            whole,
-            &incoming.changed,
-        );
-        self.capture = Capture::new(self.history.page_size(), self.history.checksums().pages());
-        if !dropped {
-            self.renew_index()?;
-        }
-        Ok(changed)
+        Ok(())
     }
 
     /// Puts the file in its place, durably; a snapshot takes the place of all others.
@@ -182,7 +209,7 @@ impl Database {
         }
         self.files.sync_names()?;
         Ok(Changed {
-            ranges: std::iter::once(0..u64::MAX).collect(),
+            ranges: vec![(FileKind::Database, 0..u64::MAX)],
             dropped: true,
         })
     }
@@ -194,19 +221,19 @@ impl Database {
         let len = u64::from(header.commit_pages) * page_bytes;
         self.files.create(FileKind::Database)?;
         let mut decoder = open(&*self.node.disk, &path)?;
-        let (mut page, mut ranges) = (Vec::new(), Vec::<Range<u64>>::new());
+        let (mut page, mut ranges) = (Vec::new(), Vec::<(FileKind, Range<u64>)>::new());
         while let Some(pgno) = decoder.next_page(&mut page)? {
             let offset = in_database(header.page_size, pgno).offset;
             self.keep_for_snapshots(offset, offset + page_bytes)?;
             self.files.write(FileKind::Database, &page, offset)?;
             match ranges.last_mut() {
-                Some(last) if last.end == offset => last.end += page_bytes,
-                Some(_) | None => ranges.push(offset..offset + page_bytes),
+                Some((_, last)) if last.end == offset => last.end += page_bytes,
+                Some(_) | None => ranges.push((FileKind::Database, offset..offset + page_bytes)),
             }
         }
         if len_before > len {
             self.keep_for_snapshots(len, len_before)?;
-            ranges.push(len..len_before);
+            ranges.push((FileKind::Database, len..len_before));
         }
         self.files.set_len(FileKind::Database, len)?;
         Ok(Changed {
@@ -230,7 +257,7 @@ impl Database {
             // Nobody has begun with it.
             return Ok(());
         }
-        let found = WalIndexHeader::decode(&block[..]);
+        let found = WalIndexHeader::decode_of(&block[..], Some(page_size));
         let header = WalIndexHeader {
             change: found.map_or(0, |found| found.change).wrapping_add(1),
             order: ByteOrder::Little,

@@ -229,6 +229,32 @@ impl Capture {
         pages.map(|(pgno, offset)| (*pgno, in_log(*offset)))
     }
 
+    /// Returns the log and where it goes on; nothing when there is none.
+    pub(super) fn log(&self) -> Option<(WalHeader, WalPlace)> {
+        let log = self.log.as_ref()?;
+        Some((log.header, log.captured))
+    }
+
+    /// Takes up a transaction that was appended to the log, and not by an application.
+    ///
+    /// * `pages`: where they stand.
+    pub(super) fn appended(
+        &mut self,
+        header: WalHeader,
+        end: WalPlace,
+        pages: BTreeMap<Pgno, u64>,
+        commit_pages: u32,
+    ) {
+        let log = self.log.get_or_insert_with(|| Log {
+            header,
+            captured: end,
+            pages: BTreeMap::new(),
+        });
+        log.pages.extend(pages);
+        log.captured = end;
+        self.pages = commit_pages;
+    }
+
     /// Tells whether the database file holds nothing but what was committed, a checkpoint's pages included.
     pub(super) fn is_settled(&self) -> bool {
         self.written.is_empty() || self.in_log().next().is_some()

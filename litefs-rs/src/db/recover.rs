@@ -150,8 +150,11 @@ impl State {
             let covered_end = covered.map_or(wal::HEADER_BYTES as u64, |span| {
                 span.offset_bytes + span.size_bytes
             });
+            // All of it has LTX files, which say nothing of where it stands.
+            let replicas = log.sequence == wal::REPLICAS;
             let limit = match unsent {
                 Unsent::Keep(_) => u64::MAX,
+                Unsent::Drop if replicas => u64::MAX,
                 Unsent::Drop => covered_end,
             };
             if let Some(found) = wal::transactions(files, &log, WalPlace::first(checksum), limit)? {
@@ -163,7 +166,7 @@ impl State {
                     .map(|(pgno, offset)| (*pgno, in_log(*offset)))
                     .collect();
                 state.log.retain(|pgno, _| pgno.get() <= pages);
-                state.tail = (found.end.offset > covered_end).then(|| Tail {
+                state.tail = (!replicas && found.end.offset > covered_end).then(|| Tail {
                     span: WalSpan {
                         offset_bytes: covered_end,
                         size_bytes: found.end.offset - covered_end,
@@ -317,6 +320,10 @@ impl State {
             return Ok(Pos::ZERO);
         };
         let (header, after) = (&newest.decoded.header, newest.decoded.pos);
+        if header.commit_pages > 0 {
+            // What the log holds is what the file's pages go on from.
+            self.settle(files)?;
+        }
         self.log.clear();
         if header.commit_pages == 0 {
             for file in FileKind::ALL {

@@ -30,9 +30,11 @@ use super::wal::{ByteOrder, WalChecksum};
 pub const BLOCK_BYTES: usize = 32_768;
 
 const VERSION: u32 = 3_007_000;
-const HEADER_BYTES: usize = 48;
+pub(super) const HEADER_BYTES: usize = 48;
 const CHECKPOINT_OFFSET: usize = 2 * HEADER_BYTES;
 const CHECKPOINT_BYTES: usize = 40;
+/// Where the header ends, and tables of frames begin.
+pub(super) const TABLES_OFFSET: usize = CHECKPOINT_OFFSET + CHECKPOINT_BYTES;
 const READERS: usize = 5;
 const NOBODY: u32 = u32::MAX;
 /// The order in which the header's own checksum is computed.
@@ -67,6 +69,14 @@ impl WalIndexHeader {
     /// * `block`: the first bytes of the index.
     #[must_use]
     pub fn decode(block: &[u8]) -> Option<Self> {
+        Self::decode_of(block, None)
+    }
+
+    /// As [`decode`](Self::decode); of a log without frames SQLite does not say how long its pages are.
+    ///
+    /// * `page_size`: how long the database's are.
+    #[must_use]
+    pub(super) fn decode_of(block: &[u8], page_size: Option<PageSize>) -> Option<Self> {
         let (first, second) = block.get(..CHECKPOINT_OFFSET)?.split_at(HEADER_BYTES);
         if first != second {
             return None;
@@ -89,7 +99,7 @@ impl WalIndexHeader {
             } else {
                 ByteOrder::Big
             },
-            page_size: PageSize::new(page_bytes)?,
+            page_size: PageSize::new(page_bytes).or_else(|| page_size.filter(|_| stored_size == 0))?,
             last_frame: fields.get_u32_ne(),
             pages: fields.get_u32_ne(),
             frame_checksum: WalChecksum(fields.get_u32_ne(), fields.get_u32_ne()),
@@ -101,12 +111,9 @@ impl WalIndexHeader {
         (version == VERSION && in_use == 1 && stored == computed).then_some(header)
     }
 
-    /// Writes the header into an index, both copies of it, and that no frame was copied and nobody reads.
-    ///
-    /// Whoever does so holds all locks of the log. The rest of the index stays as it is.
-    ///
-    /// * `block`: the first [`BLOCK_BYTES`] of the index.
-    pub fn write(&self, block: &mut [u8; BLOCK_BYTES]) {
+    /// Returns one copy of the header.
+    #[must_use]
+    pub(super) fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
         let mut sink = &mut header[..];
         sink.put_u32_ne(VERSION);
@@ -126,6 +133,16 @@ impl WalIndexHeader {
         let mut sink = &mut header[40..];
         sink.put_u32_ne(checksum.0);
         sink.put_u32_ne(checksum.1);
+        header
+    }
+
+    /// Writes the header into an index, both copies of it, and that no frame was copied and nobody reads.
+    ///
+    /// Whoever does so holds all locks of the log. The rest of the index stays as it is.
+    ///
+    /// * `block`: the first [`BLOCK_BYTES`] of the index.
+    pub fn write(&self, block: &mut [u8; BLOCK_BYTES]) {
+        let header = self.encode();
         block[..HEADER_BYTES].copy_from_slice(&header);
         block[HEADER_BYTES..CHECKPOINT_OFFSET].copy_from_slice(&header);
         let checkpoint = &mut block[CHECKPOINT_OFFSET..CHECKPOINT_OFFSET + CHECKPOINT_BYTES];

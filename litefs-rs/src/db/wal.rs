@@ -31,6 +31,9 @@ pub const HEADER_BYTES: usize = 32;
 /// Bytes of a frame before its page.
 pub const FRAME_HEADER_BYTES: usize = 24;
 
+/// How often the log was begun anew that a replica writes: what is in it came from the primary. SQLite counts from 0, and does not look.
+pub const REPLICAS: u32 = 0x4c46_5352;
+
 const MAGIC: u32 = 0x377f_0682;
 const VERSION: u32 = 3_007_000;
 

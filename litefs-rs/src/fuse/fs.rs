@@ -1,5 +1,6 @@
 //! The mount, and what the kernel asks of it.
 
+mod changes;
 mod requests;
 
 pub(super) use requests::FileSystem;

@@ -3,7 +3,11 @@
 use std::{
     ffi::OsStr,
     io,
-    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
 };
 
@@ -25,6 +29,8 @@ pub(super) struct Forgetter {
     inodes: Arc<Mutex<Inodes>>,
     notifier: OnceLock<Notifier>,
     names: Mutex<Option<mpsc::Sender<String>>>,
+    /// Whether the index of a log is the file's own memory.
+    shares_index: AtomicBool,
 }
 
 impl Forgetter {
@@ -33,7 +39,13 @@ impl Forgetter {
             inodes,
             notifier: OnceLock::new(),
             names: Mutex::new(None),
+            shares_index: AtomicBool::new(false),
         })
+    }
+
+    /// Says whether the kernel reads and writes the index of a log in our own file.
+    pub(super) fn set_shares_index(&self, shares: bool) {
+        self.shares_index.store(shares, Ordering::Release);
     }
 
     /// Begins to tell.
@@ -63,20 +75,29 @@ impl Forgetter {
 
 impl Kernel for Forgetter {
     fn changed(&self, slot: &Slot, changed: &Changed) {
-        let number = {
-            let inodes = self.inodes.lock().unwrap_or_else(PoisonError::into_inner);
-            inodes.of(slot.name(), FileKind::Database)
+        let Some(notifier) = self.notifier.get() else {
+            return;
         };
-        if let (Some(number), Some(notifier)) = (number, self.notifier.get()) {
-            for range in &changed.ranges {
+        for (file, range) in &changed.ranges {
+            let number = {
+                let inodes = self.inodes.lock().unwrap_or_else(PoisonError::into_inner);
+                inodes.of(slot.name(), *file)
+            };
+            let Some(number) = number else {
+                continue;
+            };
+            let (from, len) = if range.is_empty() {
+                // No bytes, but what the kernel believes the file to be.
+                (-1, 0)
+            } else {
                 let from = i64::try_from(range.start).unwrap_or(i64::MAX);
                 // 0 is as far as the file goes.
-                let len = i64::try_from(range.end - range.start).unwrap_or(0);
-                tell(
-                    slot.name().as_str(),
-                    notifier.inval_inode(INodeNo(number), from, len),
-                );
-            }
+                (from, i64::try_from(range.end - range.start).unwrap_or(0))
+            };
+            tell(
+                slot.name().as_str(),
+                notifier.inval_inode(INodeNo(number), from, len),
+            );
         }
         if changed.dropped {
             let mut inodes = self.inodes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,6 +107,10 @@ impl Kernel for Forgetter {
             drop(inodes);
             self.names_changed(slot.name());
         }
+    }
+
+    fn shares_index(&self) -> bool {
+        self.shares_index.load(Ordering::Acquire)
     }
 
     fn names_changed(&self, database: &DatabaseName) {

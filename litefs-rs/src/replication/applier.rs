@@ -14,7 +14,7 @@ use std::{
 use ltx::Pos;
 
 use crate::{
-    db::{ApplyError, Incoming, files::FileKind, locks::Owner},
+    db::{ApplyError, Changed, Incoming, files::FileKind, locks::Owner},
     store::{Slot, State, Store, chain},
 };
 
@@ -100,19 +100,49 @@ fn work(
     }
 }
 
-/// Applies one transaction as soon as nobody reads.
+/// How a transaction gets into a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Into its file, which nobody reads.
+    Whole,
+    /// Into its log.
+    Log,
+}
+
+/// Applies one transaction as soon as nobody stands in the way: with a log, readers do not.
 ///
 /// # Errors
 /// It cannot be applied.
 pub fn apply(store: &Store, slot: &Slot, stop: &AtomicBool, incoming: Incoming) -> Result<(), ApplyError> {
+    let shares_index = store.kernel().is_some_and(|kernel| kernel.shares_index());
     let locked = |state: &mut State| match state {
-        State::Serving(database) => database.lock_whole(OURSELVES).ok(),
-        State::Broken(_) | State::Damaged(_) => Some(()),
+        State::Serving(database) => {
+            if database.lock_whole(OURSELVES).is_ok() {
+                return Some(Way::Whole);
+            }
+            // Somebody reads: what he sees stays where it is, if the database has a log.
+            let in_log =
+                shares_index && database.takes_in_log(&incoming) && database.lock_log(OURSELVES).is_ok();
+            in_log.then_some(Way::Log)
+        }
+        State::Broken(_) | State::Damaged(_) => Some(Way::Whole),
     };
     let give_up = || stop.load(Ordering::Acquire) || store.is_stopped();
-    let Some((mut state, ())) = slot.lane().take_when(locked, give_up) else {
+    let Some((mut state, way)) = slot.lane().take_when(locked, give_up) else {
         return incoming.discard(&*store.node().disk).map_err(ApplyError::Disk);
     };
+    if let (Way::Log, State::Serving(database)) = (way, &mut *state) {
+        let forget = |changed: &Changed| {
+            if let Some(kernel) = store.kernel() {
+                kernel.changed(slot, changed);
+            }
+        };
+        let appended = database.append(&incoming, &forget);
+        database.unlock_whole(OURSELVES);
+        store.noted(slot, &state);
+        slot.lane().changed();
+        return appended.inspect_err(|_| store.reopen(slot, &mut state));
+    }
     if !matches!(&*state, State::Serving(_)) && incoming.header().is_snapshot() {
         make_room(store, slot, &mut state)?;
         if let State::Serving(database) = &mut *state {

@@ -132,6 +132,49 @@ fn a_reader_that_stays_on_one_database_of_a_replica_holds_up_no_other() {
 }
 
 #[test]
+fn a_reader_that_stays_on_a_database_with_a_log_sees_what_it_saw_and_holds_up_nobody() {
+    let (_first, primary, _second, mut replica) = pair();
+    primary.shell(
+        "a",
+        "PRAGMA journal_mode=WAL; PRAGMA page_size=512; CREATE TABLE t (v); INSERT INTO t VALUES (1)",
+    );
+    replica.catch_up("a", &primary);
+    let reader = replica.connect("a");
+    let count = |connection: &Connection| -> i64 {
+        connection
+            .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+            .unwrap()
+    };
+    for round in 0..3 {
+        reader.execute_batch("BEGIN").unwrap();
+        let before = count(&reader);
+        for value in 0..8 {
+            primary.shell(
+                "a",
+                &format!("INSERT INTO t VALUES ({value}), (randomblob(20000))"),
+            );
+            // Others read what is new, in this process and in another, while the first reads what it saw.
+            replica.catch_up("a", &primary);
+            let others = replica.shell("a", "PRAGMA integrity_check; SELECT count(*) FROM t");
+            let expected = before + 2 * (value + 1);
+            assert_eq!(others, format!("ok\n{expected}"));
+            assert_eq!(count(&reader), before);
+        }
+        if round == 1 {
+            // With a log that is not in the database yet.
+            replica.kill();
+            replica.start_again();
+            replica.catch_up("a", &primary);
+            break;
+        }
+        reader.execute_batch("COMMIT").unwrap();
+        assert_eq!(count(&reader), before + 16);
+    }
+    primary.shell("a", "DELETE FROM t; VACUUM");
+    replica.catch_up("a", &primary);
+}
+
+#[test]
 fn a_replica_is_read_only_and_says_so() {
     let (_first, primary, _second, replica) = pair();
     for mode in ["DELETE", "WAL"] {

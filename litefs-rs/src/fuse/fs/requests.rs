@@ -12,19 +12,18 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::{Cost, Mount};
+use super::{Cost, Mount, changes::attributes_reply};
 use crate::{
-    db::{Role, files::FileKind},
+    db::files::FileKind,
     fuse::{
-        attributes::{self, NOT_VALID, VALID, is_index, validity},
+        attributes::{self, VALID, is_index, validity},
         errno,
         files::{Content, OpenFile},
-        inodes::ROOT,
         listing,
         locks::{self, Asked},
     },
     name::MountName,
-    store::{Slot, State},
+    store::State,
 };
 
 /// The journal's first bytes: what is written there may end a transaction.
@@ -51,142 +50,6 @@ impl FileSystem {
         }
         file.backing(make)
     }
-
-    fn create_file(&self, name: &str, target: &MountName, reply: ReplyCreate) {
-        let mount = &self.0;
-        match target {
-            MountName::Database(database) => match mount.store.get_or_create(database) {
-                Ok(slot) => self.create_in(&slot, FileKind::Database, name.to_owned(), reply),
-                Err(error) => reply.error(errno::of_io(&error)),
-            },
-            MountName::SideFile(database, file) => {
-                let forbidden = *file == FileKind::RollbackJournal && mount.store.role() == Role::Replica;
-                match mount.store.get(database) {
-                    Some(_) if forbidden => reply.error(Errno::EACCES),
-                    Some(slot) => self.create_in(&slot, *file, name.to_owned(), reply),
-                    None => reply.error(Errno::ENOENT),
-                }
-            }
-            MountName::SuperJournal(_) if mount.store.role() == Role::Primary => {
-                let created = mount.path(target).map(|path| {
-                    let mut options = std::fs::File::options();
-                    options
-                        .read(true)
-                        .write(true)
-                        .create(true)
-                        .truncate(false)
-                        .open(path)
-                });
-                match created {
-                    Some(Ok(_)) => created_reply(mount, name, reply),
-                    Some(Err(error)) => reply.error(errno::of_io(&error)),
-                    None => reply.error(Errno::EIO),
-                }
-            }
-            // Never "not implemented": the kernel would not ask again, whatever the name.
-            MountName::SuperJournal(_)
-            | MountName::Lag
-            | MountName::Primary
-            | MountName::Pos(_)
-            | MountName::Lock(_) => reply.error(Errno::EACCES),
-        }
-    }
-
-    fn create_in(&self, slot: &Arc<Slot>, file: FileKind, name: String, reply: ReplyCreate) {
-        let mount = Arc::clone(&self.0);
-        self.0.act(
-            slot,
-            |_| Cost::Quick,
-            move |_, slot, state| match mount.store.with(slot, state, |database| database.create(file)) {
-                Ok(()) => created_reply(&mount, &name, reply),
-                Err(refusal) => reply.error(errno::of(&refusal)),
-            },
-        );
-    }
-
-    fn truncate(&self, number: u64, handle: Option<u64>, len: u64, reply: ReplyAttr) {
-        let mount = &self.0;
-        let (target, unlinked) = match mount.target(number) {
-            Ok(target) => target,
-            Err(error) => return reply.error(error),
-        };
-        let by_itself = unlinked || is_index(&target) || matches!(target, MountName::SuperJournal(_));
-        let Some((slot, file)) = mount.file_of(&target).filter(|_| !by_itself) else {
-            let open = mount.handles.open_file(number);
-            let open = open.map_or_else(
-                || {
-                    let path = mount.path(&target).filter(|_| !unlinked);
-                    path.map(|path| mount.handles.file(number, &path))
-                },
-                |file| Some(Ok(file)),
-            );
-            return match open {
-                Some(Ok(file)) => match file.file.set_len(len) {
-                    Ok(()) => attributes_reply(mount, number, handle, reply),
-                    Err(error) => reply.error(errno::of_io(&error)),
-                },
-                Some(Err(error)) => reply.error(errno::of_io(&error)),
-                None => reply.error(Errno::EACCES),
-            };
-        };
-        if mount.read_only(file) {
-            return reply.error(Errno::EACCES);
-        }
-        let owned = Arc::clone(mount);
-        mount.act(
-            &slot,
-            |_| Cost::Slow,
-            move |mount, slot, state| match mount
-                .store
-                .with(slot, state, |database| database.truncate(file, len))
-            {
-                Ok(()) => attributes_reply(&owned, number, handle, reply),
-                Err(refusal) => reply.error(errno::of(&refusal)),
-            },
-        );
-    }
-}
-
-fn attributes_reply(mount: &Arc<Mount>, number: u64, handle: Option<u64>, reply: ReplyAttr) {
-    match mount.attributes_of(number, handle) {
-        Ok((_, attributes)) if number == ROOT => reply.attr(&NOT_VALID, &attributes),
-        Ok((target, attributes)) => reply.attr(&validity(&target), &attributes),
-        Err(error) => reply.error(error),
-    }
-}
-
-fn created_reply(mount: &Arc<Mount>, name: &str, reply: ReplyCreate) {
-    let (target, attributes) = match mount.look_up(name) {
-        Ok(found) => found,
-        Err(error) => return reply.error(error),
-    };
-    let opened = mount.open(attributes.ino.0);
-    let (handle, file, _) = match opened {
-        Ok(opened) => opened,
-        Err(error) => return reply.error(error),
-    };
-    let index = is_index(&target) && mount.passthrough.load(Ordering::Relaxed);
-    let backing = file
-        .filter(|_| index)
-        .and_then(|file| file.backing(|file| reply.open_backing(file)));
-    let (handle, generation) = (FileHandle(handle), Generation(0));
-    match backing {
-        Some(backing) => reply.created_passthrough(
-            &validity(&target),
-            &attributes,
-            generation,
-            handle,
-            FopenFlags::empty(),
-            &backing,
-        ),
-        None => reply.created(
-            &validity(&target),
-            &attributes,
-            generation,
-            handle,
-            FopenFlags::FOPEN_KEEP_CACHE,
-        ),
-    }
 }
 
 fn utf8(name: &OsStr) -> Result<&str, Errno> {
@@ -207,6 +70,7 @@ impl Filesystem for FileSystem {
             && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
             && config.set_max_stack_depth(1).is_ok();
         self.0.passthrough.store(passthrough, Ordering::Relaxed);
+        self.0.kernel.set_shares_index(passthrough);
         Ok(())
     }
 
@@ -260,7 +124,7 @@ impl Filesystem for FileSystem {
     ) {
         let handle = handle.map(|handle| handle.0);
         match size {
-            Some(len) => self.truncate(number.0, handle, len, reply),
+            Some(len) => self.0.truncate(number.0, handle, len, reply),
             // Owners and modes are the daemon's: SQLite as root gives journals to the owner of the database.
             None => attributes_reply(&self.0, number.0, handle, reply),
         }
@@ -300,7 +164,7 @@ impl Filesystem for FileSystem {
             })
         });
         match parsed {
-            Ok((name, target)) => self.create_file(name, &target, reply),
+            Ok((name, target)) => self.0.create_file(name, &target, reply),
             Err(error) => reply.error(error),
         }
     }
