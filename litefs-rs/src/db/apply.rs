@@ -153,8 +153,8 @@ impl Database {
             &incoming.changed,
         );
         self.capture = Capture::new(self.history.page_size(), self.history.checksums().pages());
-        if !dropped {
-            self.renew_index()?;
+        if !dropped && self.renew_index()? {
+            changed.ranges.push((FileKind::Shm, 0..shm::BLOCK_BYTES as u64));
         }
         Ok(changed)
     }
@@ -242,20 +242,20 @@ impl Database {
         })
     }
 
-    /// Tells readers of the log that there is something new, in the database itself.
-    fn renew_index(&mut self) -> Result<(), ApplyError> {
+    /// Tells readers of the log that there is something new, in the database itself; and says whether there is an index.
+    fn renew_index(&mut self) -> Result<bool, ApplyError> {
         let Some(page_size) = self
             .history
             .page_size()
             .filter(|_| self.files.exists(FileKind::Shm))
         else {
-            return Ok(());
+            return Ok(false);
         };
         let mut block = Box::new([0; shm::BLOCK_BYTES]);
         let read = self.files.read_at(FileKind::Shm, &mut block[..], 0)?;
         if read == 0 {
             // Nobody has begun with it.
-            return Ok(());
+            return Ok(false);
         }
         let found = WalIndexHeader::decode_of(&block[..], Some(page_size));
         let header = WalIndexHeader {
@@ -269,7 +269,7 @@ impl Database {
         };
         header.write(&mut block);
         self.files.write(FileKind::Shm, &block[..], 0)?;
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -159,6 +159,22 @@ impl Mount {
         }
     }
 
+    /// Tells whether what is written to a file is a copy of an index that was renewed meanwhile.
+    fn is_stale_index(&self, target: &MountName) -> bool {
+        match target {
+            MountName::SideFile(name, FileKind::Shm) => {
+                self.store.get(name).is_some_and(|slot| slot.is_renewing())
+            }
+            MountName::Database(_)
+            | MountName::SideFile(..)
+            | MountName::Lag
+            | MountName::Primary
+            | MountName::Pos(_)
+            | MountName::Lock(_)
+            | MountName::SuperJournal(_) => false,
+        }
+    }
+
     /// Whether this node may not write a file.
     fn read_only(&self, file: FileKind) -> bool {
         self.store.role() == Role::Replica && file != FileKind::Shm

@@ -154,10 +154,12 @@ pub fn apply(store: &Store, slot: &Slot, stop: &AtomicBool, incoming: Incoming) 
         return Err(ApplyError::NotServed);
     };
     let existed = slot.path(FileKind::Database).exists();
+    slot.set_renewing(!shares_index);
     let applied = database.apply(incoming);
     if let (Ok(changed), Some(kernel)) = (&applied, store.kernel()) {
         kernel.changed(slot, changed);
     }
+    slot.set_renewing(false);
     database.unlock_whole(OURSELVES);
     store.noted(slot, &state);
     slot.lane().changed();

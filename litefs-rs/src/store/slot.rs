@@ -3,7 +3,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use ltx::Pos;
@@ -42,6 +45,8 @@ pub struct Slot {
     directory: PathBuf,
     lane: Arc<Lane<State>>,
     noted: Mutex<Noted>,
+    /// This node changes the index of the log: what the kernel still has of it does not count.
+    renewing: AtomicBool,
 }
 
 /// Where a database is, to be read without waiting for it.
@@ -61,6 +66,7 @@ impl Slot {
             directory,
             lane: Arc::new(Lane::new(state)),
             noted: Mutex::new(Noted { pos, since_ms: None }),
+            renewing: AtomicBool::new(false),
         }
     }
 
@@ -98,6 +104,16 @@ impl Slot {
     /// Lets it be nowhere: what it holds does not count, and it is fetched anew.
     pub fn forget_position(&self) {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner).pos = Pos::ZERO;
+    }
+
+    /// Says whether this node changes the index of the log, where the kernel has a copy of that.
+    pub fn set_renewing(&self, renewing: bool) {
+        self.renewing.store(renewing, Ordering::Release);
+    }
+
+    /// Tells whether what the kernel writes back of the index is to be dropped.
+    pub fn is_renewing(&self) -> bool {
+        self.renewing.load(Ordering::Acquire)
     }
 
     /// Takes down where it is, and tells whether that is news.

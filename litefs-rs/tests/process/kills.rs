@@ -5,6 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -23,13 +24,23 @@ fn kills() -> u64 {
 }
 
 /// Inserts rows one by one until that fails, and counts those that SQLite acknowledged.
-fn insert(path: &Path, mode: &str, level: &str, acknowledged: &AtomicU64) -> rusqlite::Result<()> {
+///
+/// * `reached`: told when so many are.
+fn insert(
+    path: &Path,
+    mode: &str,
+    level: &str,
+    acknowledged: &AtomicU64,
+    (after, reached): (u64, mpsc::Sender<()>),
+) -> rusqlite::Result<()> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.execute_batch(&format!("PRAGMA journal_mode={mode}; PRAGMA synchronous={level}"))?;
     loop {
         connection.execute("INSERT INTO t (v) VALUES (randomblob(300))", [])?;
-        acknowledged.fetch_add(1, Ordering::SeqCst);
+        if acknowledged.fetch_add(1, Ordering::SeqCst) + 1 == after {
+            let _somebody_waits = reached.send(());
+        }
     }
 }
 
@@ -43,16 +54,16 @@ fn kill_in_the_midst(mode: &str, level: &str) {
     let mut before = 0;
     for kill in 0..kills() {
         let acknowledged = Arc::new(AtomicU64::new(0));
+        // Every kill comes after another number of commits.
+        let after = 3 + kill * 7 % 41;
+        let (reached, wait) = mpsc::channel();
         let writer = {
             let (path, acknowledged): (PathBuf, _) = (node.path("a"), Arc::clone(&acknowledged));
             let (mode, level) = (mode.to_owned(), level.to_owned());
-            thread::spawn(move || insert(&path, &mode, &level, &acknowledged))
+            thread::spawn(move || insert(&path, &mode, &level, &acknowledged, (after, reached)))
         };
-        // Every kill comes after another number of commits.
-        let after = 3 + kill * 7 % 41;
-        while acknowledged.load(Ordering::SeqCst) < after && !writer.is_finished() {
-            thread::yield_now();
-        }
+        // A writer that fails lets go of its end.
+        let _failed_before = wait.recv();
         node.kill();
         let error = writer.join().unwrap();
         let acknowledged = acknowledged.load(Ordering::SeqCst);

@@ -7,3 +7,4 @@ mod node;
 mod replicas;
 mod special_files;
 mod transfers;
+mod without_passthrough;

@@ -17,6 +17,7 @@ use rustix::{
 
 const SERVES: &str = "serves databases";
 /// Far more than any start takes: a node that says nothing is broken.
+const LOOK: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Node {
@@ -174,7 +175,8 @@ impl Node {
                 "{name}: {:?} and not {theirs}",
                 self.try_pos(name)
             );
-            std::thread::yield_now();
+            // Nothing tells a reader of the file when it changes.
+            std::thread::park_timeout(LOOK);
         }
         self.check(name);
     }

@@ -223,6 +223,9 @@ impl Filesystem for FileSystem {
             || is_index(&handle.target)
             || matches!(handle.target, MountName::SuperJournal(_));
         let Some((slot, file)) = mount.file_of(&handle.target).filter(|_| !by_itself) else {
+            if mount.is_stale_index(&handle.target) {
+                return reply.written(written);
+            }
             return match open.file.write_all_at(data, offset) {
                 Ok(()) => reply.written(written),
                 Err(error) => reply.error(errno::of_io(&error)),
