@@ -1,6 +1,7 @@
 //! The real program, a real mount, the real SQLite in this process and in others.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod api;
 mod kills;
 mod modes;
 mod node;
