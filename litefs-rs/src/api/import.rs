@@ -13,7 +13,7 @@ use hyper::body::Incoming as RequestBody;
 use super::{Answer, Api, Query, Refused, full};
 use crate::{
     db::{Image, ImageError, Incoming},
-    replication::applier::{self, OURSELVES},
+    replication::applier::{self, Drain, OURSELVES},
     store::{Slot, State},
 };
 
@@ -101,5 +101,6 @@ fn import(api: &Api, slot: &Slot, spool: &std::path::Path) -> Result<(), Refused
     };
     drop(state);
     // Another transaction may come in between: then this one does not follow, and is refused.
-    applier::apply(store, slot, &api.stopping, incoming).map_err(|error| Refused::internal(&error))
+    applier::apply(store, slot, &api.stopping, incoming, &mut Drain::default())
+        .map_err(|error| Refused::internal(&error))
 }

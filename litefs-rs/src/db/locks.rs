@@ -154,6 +154,8 @@ pub struct Conflict {
 pub struct Locks {
     /// Nobody is in here who holds nothing.
     holders: BTreeMap<LockByte, BTreeMap<Owner, Mode>>,
+    /// One of our own waits for readers of the log to leave: nobody new gets in.
+    draining: Option<Owner>,
 }
 
 impl Locks {
@@ -162,6 +164,10 @@ impl Locks {
     pub fn conflict(&self, request: &Request) -> Option<Conflict> {
         let wanted = request.mode?;
         request.locks().find_map(|lock| {
+            if self.keeps_out(lock, request.owner) {
+                let mode = Mode::Exclusive;
+                return Some(Conflict { lock, mode });
+            }
             let gate =
                 (lock == LockByte::WalCheckpoint && wanted == Mode::Exclusive).then_some(LockByte::WalWrite);
             [Some(lock), gate].into_iter().flatten().find_map(|lock| {
@@ -244,8 +250,28 @@ impl Locks {
         Ok(())
     }
 
+    /// Lets no new reader of the log in, for one of our own, until he has [released](Self::release_whole) everything. SQLite asks
+    /// again for ten seconds.
+    pub fn drain(&mut self, owner: Owner) {
+        self.draining = Some(owner);
+    }
+
+    fn keeps_out(&self, lock: LockByte, owner: Owner) -> bool {
+        let reads = matches!(
+            lock,
+            LockByte::WalRead0
+                | LockByte::WalRead1
+                | LockByte::WalRead2
+                | LockByte::WalRead3
+                | LockByte::WalRead4
+        );
+        let others = self.draining.is_some_and(|draining| draining != owner);
+        reads && others && self.mode(lock, owner).is_none()
+    }
+
     /// Takes everything from one of our own.
     pub fn release_whole(&mut self, owner: Owner) {
+        self.draining = self.draining.filter(|draining| *draining != owner);
         self.holders.retain(|_, holders| {
             holders.remove(&owner);
             !holders.is_empty()

@@ -46,18 +46,13 @@ impl Database {
             return Ok(Rest::Interrupted);
         }
         self.empty_log()?;
-        if let Some(unverified) = self.unverified {
-            // Nobody looked at the rest of it: the next start does.
-            tracing::debug!(%unverified, "left unverified");
-        }
         for file in [FileKind::Wal, FileKind::Shm, FileKind::RollbackJournal] {
             self.files.unlink(file).map_err(disk(file))?;
         }
         self.files.sync_names().map_err(disk(FileKind::Database))?;
-        if self.unverified.is_none() {
-            let kept = kept_checksums::keep(&*self.node.disk, &self.directory, &self.history);
-            kept.map_err(disk(FileKind::Database))?;
-        }
+        // Also of what was not verified yet: the next start begins with that again.
+        let kept = kept_checksums::keep(&*self.node.disk, &self.directory, &self.history);
+        kept.map_err(disk(FileKind::Database))?;
         Ok(Rest::Settled)
     }
 

@@ -9,9 +9,11 @@ use std::{
         mpsc,
     },
     thread,
+    time::Duration,
 };
 
 use ltx::Pos;
+use tokio::time::Instant;
 
 use crate::{
     db::{ApplyError, Changed, Incoming, files::FileKind, locks::Owner},
@@ -20,6 +22,10 @@ use crate::{
 
 /// Transactions that wait for one database; beyond that the stream waits.
 const WAITING_MAX: usize = 4096;
+/// A longer log, in bytes, is put into the database before it grows on: readers are kept out for a moment.
+const LOG_BYTES_MAX: u64 = 64 << 20;
+/// How long that moment may be: SQLite's patience is ten seconds.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// Who we are among the holders of locks: the kernel names none so.
 pub const OURSELVES: Owner = Owner(u64::MAX);
 
@@ -87,16 +93,31 @@ fn work(
     transactions: &mpsc::Receiver<Incoming>,
     progress: &Progress,
 ) {
+    let mut drain = Drain::default();
     for incoming in transactions {
         let (disk, failed) = (&store.node().disk, progress.failed.load(Ordering::Acquire));
         if failed || stop.load(Ordering::Acquire) {
             let _swept_at_the_next_start = incoming.discard(&**disk);
-        } else if let Err(error) = apply(store, slot, stop, incoming) {
+        } else if let Err(error) = apply(store, slot, stop, incoming, &mut drain) {
             tracing::error!(db = %slot.name(), error = %chain(&error), "transaction was not applied, the database is fetched anew");
             progress.failed.store(true, Ordering::Release);
         }
         let mut last = progress.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.0 -= 1;
+    }
+}
+
+/// When readers of a log are kept out for a moment, so that it can be put into the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    at_bytes: u64,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            at_bytes: LOG_BYTES_MAX,
+        }
     }
 }
 
@@ -113,12 +134,29 @@ enum Way {
 ///
 /// # Errors
 /// It cannot be applied.
-pub fn apply(store: &Store, slot: &Slot, stop: &AtomicBool, incoming: Incoming) -> Result<(), ApplyError> {
+///
+/// * `drain`: when readers of a log are kept out for a moment.
+pub fn apply(
+    store: &Store,
+    slot: &Slot,
+    stop: &AtomicBool,
+    incoming: Incoming,
+    drain: &mut Drain,
+) -> Result<(), ApplyError> {
     let shares_index = store.kernel().is_some_and(|kernel| kernel.shares_index());
+    let mut drained_since = None;
+    let mut drains = || {
+        let since = *drained_since.get_or_insert_with(Instant::now);
+        since.elapsed() < DRAIN_MAX
+    };
     let locked = |state: &mut State| match state {
         State::Serving(database) => {
             if database.lock_whole(OURSELVES).is_ok() {
                 return Some(Way::Whole);
+            }
+            if database.log_bytes() > drain.at_bytes && drains() {
+                database.drain(OURSELVES);
+                return None;
             }
             // Somebody reads: what he sees stays where it is, if the database has a log.
             let in_log =
@@ -137,6 +175,10 @@ pub fn apply(store: &Store, slot: &Slot, stop: &AtomicBool, incoming: Incoming) 
                 kernel.changed(slot, changed);
             }
         };
+        if database.log_bytes() > drain.at_bytes {
+            // Somebody stays. Others are not kept out again before there is twice as much.
+            drain.at_bytes = 2 * database.log_bytes();
+        }
         let appended = database.append(&incoming, &forget);
         database.unlock_whole(OURSELVES);
         store.noted(slot, &state);
@@ -155,6 +197,7 @@ pub fn apply(store: &Store, slot: &Slot, stop: &AtomicBool, incoming: Incoming) 
     };
     let existed = slot.path(FileKind::Database).exists();
     slot.set_renewing(!shares_index);
+    *drain = Drain::default();
     let applied = database.apply(incoming);
     if let (Ok(changed), Some(kernel)) = (&applied, store.kernel()) {
         kernel.changed(slot, changed);

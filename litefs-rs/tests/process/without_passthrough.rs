@@ -10,7 +10,11 @@ use litefs_rs::{
     db::{Node, Role},
     fuse::{Mounted, Options, mount},
     name::DatabaseName,
-    replication::{applier::apply, sender::take_snapshot, status::Status},
+    replication::{
+        applier::{Drain, apply},
+        sender::take_snapshot,
+        status::Status,
+    },
     store::Store,
 };
 use ltx::{Flags, NodeId};
@@ -105,7 +109,14 @@ fn without_passthrough_readers_of_a_replica_s_log_see_what_is_applied() {
         snapshot.write_ltx(&file, NodeId::new(9), 0, Flags::NONE).unwrap();
         let incoming = litefs_rs::db::Incoming::read(&RealDisk, path).unwrap();
         let slot = replica.store.get_or_create(&name).unwrap();
-        apply(&replica.store, &slot, &AtomicBool::new(false), incoming).unwrap();
+        apply(
+            &replica.store,
+            &slot,
+            &AtomicBool::new(false),
+            incoming,
+            &mut Drain::default(),
+        )
+        .unwrap();
     };
     primary.shell("PRAGMA journal_mode=WAL; CREATE TABLE t (v)");
     bring();

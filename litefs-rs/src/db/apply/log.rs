@@ -38,6 +38,17 @@ impl Database {
                 .is_ok_and(|index| index.is_some_and(|index| self.is_of(&index)))
     }
 
+    /// Returns the bytes of the log that holds what is not in the database yet.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        self.capture.log().map_or(0, |(_, place)| place.offset)
+    }
+
+    /// Lets no new reader of the log in until [`unlock_whole`](Self::unlock_whole), for one of our own.
+    pub fn drain(&mut self, owner: Owner) {
+        self.locks.drain(owner);
+    }
+
     /// Keeps other writers out of the log, for one of our own.
     ///
     /// # Errors

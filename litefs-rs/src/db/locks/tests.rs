@@ -171,3 +171,70 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_drains_a_log_lets_readers_leave_and_none_in_until_he_is_done() {
+    let mut locks = Locks::default();
+    let read = |owner, mode| Request {
+        owner: Owner(owner),
+        file: FileKind::Shm,
+        range: 124..125,
+        mode,
+    };
+    let ourselves = Owner(99);
+    locks.request(&read(1, Some(Mode::Shared))).expect("free");
+    locks.drain(ourselves);
+    assert!(locks.request_whole(ourselves, true).is_err());
+    assert!(locks.request(&read(2, Some(Mode::Shared))).is_err());
+    // Who reads goes on as he likes.
+    locks.request(&read(1, Some(Mode::Shared))).expect("his own");
+    locks.request(&read(1, None)).expect("given up");
+    assert!(locks.request(&read(1, Some(Mode::Shared))).is_err());
+    locks.request_whole(ourselves, true).expect("nobody reads");
+    locks.release_whole(ourselves);
+    locks.request(&read(2, Some(Mode::Shared))).expect("free again");
+}
+
+#[test]
+fn the_whole_database_is_had_when_nobody_reads_whoever_has_the_index_open() {
+    let ourselves = Owner(99);
+    let request = |owner, file, at, mode| Request {
+        owner: Owner(owner),
+        file,
+        range: at..at + 1,
+        mode: Some(mode),
+    };
+    let shared = LockByte::Shared.offset();
+    let mut locks = Locks::default();
+    // As a connection with a log has it while it does nothing.
+    locks
+        .request(&request(1, FileKind::Shm, 128, Mode::Shared))
+        .expect("free");
+    locks
+        .request(&request(1, FileKind::Database, shared, Mode::Shared))
+        .expect("free");
+    locks
+        .request_whole(ourselves, true)
+        .expect("nobody reads the log");
+    assert!(
+        locks
+            .request(&request(1, FileKind::Shm, 123, Mode::Shared))
+            .is_err()
+    );
+    locks.release_whole(ourselves);
+    locks
+        .request_whole(ourselves, false)
+        .expect("he is no reader of the database file");
+    locks.release_whole(ourselves);
+    locks
+        .request(&request(2, FileKind::Database, shared, Mode::Shared))
+        .expect("free");
+    assert!(
+        locks.request_whole(ourselves, false).is_err(),
+        "a reader without a log"
+    );
+    assert!(
+        locks.request_whole(ourselves, true).is_ok(),
+        "he only begins to open it"
+    );
+}

@@ -20,9 +20,17 @@ impl Mount {
     pub(super) fn create_file(self: &Arc<Self>, name: &str, target: &MountName, reply: ReplyCreate) {
         let mount = self;
         match target {
-            MountName::Database(database) => match mount.store.get_or_create(database) {
-                Ok(slot) => self.create_in(&slot, FileKind::Database, name.to_owned(), reply),
-                Err(error) => reply.error(errno::of_io(&error)),
+            MountName::Database(database) => match mount.store.get(database) {
+                Some(slot) => self.create_in(&slot, FileKind::Database, name.to_owned(), reply),
+                None => {
+                    // Its directory is made durable: that takes its time.
+                    let (mount, database, name) = (Arc::clone(self), database.clone(), name.to_owned());
+                    self.elsewhere
+                        .queue(move |()| match mount.store.get_or_create(&database) {
+                            Ok(slot) => mount.create_in(&slot, FileKind::Database, name, reply),
+                            Err(error) => reply.error(errno::of_io(&error)),
+                        });
+                }
             },
             MountName::SideFile(database, file) => {
                 let forbidden = *file == FileKind::RollbackJournal && mount.store.role() == Role::Replica;
