@@ -64,6 +64,7 @@ fn journal() -> ([Vec<u8>; 2], Vec<u8>) {
         position: 64,
         salt: Salt([9; 8]),
         previous_crc: 77,
+        durable_seq: Seq(0),
     };
     for pieces in [
         vec![(Lba(5), 2, Some(Bytes::from(vec![1; 2 * BLOCK_BYTES])))],
