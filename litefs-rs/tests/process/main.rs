@@ -7,5 +7,6 @@ mod modes;
 mod node;
 mod replicas;
 mod special_files;
+mod supervised;
 mod transfers;
 mod without_passthrough;
