@@ -143,3 +143,68 @@ async fn an_ext4_volume_lives_on_a_directory_of_the_host() {
 async fn an_xfs_volume_lives_on_a_directory_of_the_host() {
     story("xfs").await;
 }
+
+fn run(program: &str, args: &[&str], path: &Path) {
+    let done = Command::new(program).args(args).arg(path).status().unwrap();
+    assert!(done.success(), "{program} {args:?} {}", path.display());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_behind_our_back_is_seen_and_detach_is_never_said_to_be_done_when_it_is_not() {
+    let mut volumed = Volumed::new().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let _running = volumed.start().await.unwrap();
+    let client = volumed.client();
+    let volume = made(&client, &volumed, "ext4").await;
+    let path = format!("/v1/volumes/{volume}/mount");
+
+    // By a symbolic link, which the kernel's table does not know.
+    fs::create_dir(dir.path().join("real")).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("real"), dir.path().join("link")).unwrap();
+    let place = Place(dir.path().join("real/data"));
+    mounted(&client, &volume, &dir.path().join("link/data"))
+        .await
+        .unwrap();
+    File::create(place.0.join("kept")).unwrap().sync_all().unwrap();
+
+    // Unmounted by somebody else, and attached again.
+    run("umount", &[], &place.0);
+    mounted(&client, &volume, &dir.path().join("link/data"))
+        .await
+        .unwrap();
+    assert!(place.0.join("kept").exists());
+
+    // Something else on top of it.
+    run("mount", &["-t", "tmpfs", "none"], &place.0);
+    let (status, sentence) = refused(client.delete(&path).await);
+    assert!(
+        status == 422 && sentence.contains("in use"),
+        "{status} {sentence}"
+    );
+    run("umount", &[], &place.0);
+    assert!(place.0.join("kept").exists());
+    let gone: Value = client.delete(&path).await.unwrap();
+    assert_eq!(gone["host_path"], Value::Null, "{gone}");
+    assert!(!place.0.join("kept").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_whose_slice_is_gone_is_not_held_for_ever() {
+    let mut volumed = Volumed::new().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let _running = volumed.start().await.unwrap();
+    let client = volumed.client();
+    let volume = made(&client, &volumed, "ext4").await;
+    let files = volumed.pool_files().unwrap();
+    let slice = files.iter().find(|name| name.contains(&volume)).unwrap();
+    fs::remove_file(volumed.path("volumed/pool").join(slice)).unwrap();
+
+    let (_, sentence) = refused(mounted(&client, &volume, &dir.path().join("data")).await);
+    assert!(sentence.contains("slice"), "{sentence}");
+    volumed.rest(&client).await.unwrap();
+    let path = format!("/v1/volumes/{volume}");
+    let shown: Value = client.get(&path).await.unwrap();
+    assert_eq!(shown["host_path"], Value::Null, "{shown}");
+    let _: Value = client.delete(&path).await.unwrap();
+    let _: Value = client.post(&format!("{path}/purge"), &json!({})).await.unwrap();
+}

@@ -108,6 +108,6 @@ pub trait HostMounts: Send + Sync + Debug {
     /// Writes out what was written to the file system mounted on `path`.
     async fn sync(&self, path: &Path) -> Result<(), HostError>;
 
-    /// Counts the file system mounted on `path`.
+    /// Counts the file system mounted on `path`; an error when none is.
     async fn usage(&self, path: &Path) -> Result<FsUsage, HostError>;
 }

@@ -143,7 +143,10 @@ fn io_error(doing: &'static str, path: &Path, source: io::Error) -> HostError {
     }
 }
 
+/// What is mounted on a directory, on top. The kernel's table has no symbolic links in its paths.
 async fn mounted_at(path: &Path) -> Result<Option<Mount>, HostError> {
+    let real = tokio::fs::canonicalize(path).await;
+    let path = real.as_deref().unwrap_or(path);
     let table = tokio::fs::read("/proc/self/mountinfo").await;
     let table = table.map_err(|source| io_error("read", Path::new("/proc/self/mountinfo"), source))?;
     Ok(mount_table::at(&table, path.as_os_str().as_bytes()))
@@ -207,7 +210,13 @@ impl HostMounts for LinuxHost {
             return Ok(());
         }
         while let Some(node) = self.loop_of(&device.path).await? {
-            self.command(Program::Losetup, ["--detach", &text(&node)]).await?;
+            let detached = self.command(Program::Losetup, ["--detach", &text(&node)]).await;
+            // The kernel says yes to a device in use, and lets go of it when it is not any more.
+            match (self.loop_of(&device.path).await?, detached) {
+                (Some(still), Ok(_)) if still == node => return Err(HostError::Busy { path: node }),
+                (Some(still), Err(error)) if still == node => return Err(error),
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -314,6 +323,10 @@ impl HostMounts for LinuxHost {
     }
 
     async fn usage(&self, path: &Path) -> Result<FsUsage, HostError> {
+        if mounted_at(path).await?.is_none() {
+            let nothing = io::Error::new(io::ErrorKind::NotFound, "nothing is mounted there");
+            return Err(io_error("count", path, nothing));
+        }
         let directory = path.to_owned();
         let counted = blocking(move || rustix::fs::statvfs(directory)).await;
         let counted = counted.map_err(|error| io_error("count", path, error.into()))?;

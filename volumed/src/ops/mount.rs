@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{Context, Run, StepError, volume_subject};
 use crate::catalog::Change;
 use crate::host::{Content, HostError};
-use crate::pool::Device;
+use crate::pool::{Device, PoolError};
 use crate::volume::Volume;
 
 /// Name of the operation that mounts a volume.
@@ -42,8 +42,16 @@ impl From<HostError> for StepError {
 /// A volume on its way to, or on, a directory of the host.
 struct Target {
     volume: Volume,
-    device: Device,
+    /// None when its slice is gone.
+    device: Option<Device>,
     path: PathBuf,
+}
+
+impl Target {
+    fn device(&self) -> Result<&Device, StepError> {
+        let lost = || StepError::Broken(format!("the slice of volume {} is not there", self.volume.id));
+        self.device.as_ref().ok_or_else(lost)
+    }
 }
 
 async fn target(ctx: &Context, record: &Record) -> Result<Target, StepError> {
@@ -51,13 +59,17 @@ async fn target(ctx: &Context, record: &Record) -> Result<Target, StepError> {
     let path = volume.host_path.clone();
     let path = path.ok_or_else(|| StepError::Broken(format!("volume {} is not the host's", volume.id)))?;
     let slice = ctx.slice(&volume)?;
-    let device = ctx.pool(&volume.pool)?.activate(&slice).await?;
+    let device = match ctx.pool(&volume.pool)?.activate(&slice).await {
+        Ok(device) => Some(device),
+        Err(PoolError::Missing { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
     Ok(Target { volume, device, path })
 }
 
 pub(super) async fn map(ctx: &Context, record: &Record) -> Result<Run, StepError> {
     let target = target(ctx, record).await?;
-    let block = ctx.host()?.map(&target.volume.id, &target.device).await?;
+    let block = ctx.host()?.map(&target.volume.id, target.device()?).await?;
     if target.volume.formatted {
         return Ok(Outcome::done());
     }
@@ -80,7 +92,7 @@ pub(super) async fn format(ctx: &Context, record: &Record) -> Result<Run, StepEr
     if target.volume.formatted || !blank {
         return Ok(Outcome::done());
     }
-    let block = ctx.host()?.map(&target.volume.id, &target.device).await?;
+    let block = ctx.host()?.map(&target.volume.id, target.device()?).await?;
     ctx.host()?.format(&block, target.volume.fstype).await?;
     let id = target.volume.id;
     Ok(Outcome::changed(Change::new(move |tx| {
@@ -91,11 +103,11 @@ pub(super) async fn format(ctx: &Context, record: &Record) -> Result<Run, StepEr
 
 pub(super) async fn mount(ctx: &Context, record: &Record) -> Result<Run, StepError> {
     let target = target(ctx, record).await?;
-    let (id, fstype) = (target.volume.id, target.volume.fstype);
-    let block = ctx.host()?.map(&id, &target.device).await?;
+    let (id, fstype, device) = (target.volume.id.clone(), target.volume.fstype, target.device()?);
+    let block = ctx.host()?.map(&id, device).await?;
     ctx.host()?.mount(&block, &target.path, fstype).await?;
     // It may have been extended while it was nowhere. A file system that cannot be grown can be used all the same.
-    let grown = ctx.host()?.grow(&id, &target.device, &target.path, fstype).await;
+    let grown = ctx.host()?.grow(&id, device, &target.path, fstype).await;
     let needs_restart = grown.is_err();
     let usage = match grown {
         Ok(usage) => usage,
@@ -121,9 +133,19 @@ pub(super) async fn unmount(ctx: &Context, record: &Record) -> Result<Run, StepE
 }
 
 async fn take_down(ctx: &Context, target: &Target) -> Result<(), StepError> {
-    let id = &target.volume.id;
-    ctx.host()?.unmount(id, &target.device, &target.path).await?;
-    ctx.host()?.unmap(id, &target.device).await?;
+    let (id, host) = (&target.volume.id, ctx.host()?);
+    let Some(device) = &target.device else {
+        // What is mounted there cannot be told from somebody else's.
+        return match host.usage(&target.path).await {
+            Ok(_) => Err(StepError::Refused(format!(
+                "the slice of volume {id} is not there, but something is mounted on {}: unmount that by hand, then try again",
+                target.path.display()
+            ))),
+            Err(_) => Ok(()),
+        };
+    };
+    host.unmount(id, device, &target.path).await?;
+    host.unmap(id, device).await?;
     Ok(())
 }
 
@@ -131,8 +153,10 @@ async fn take_down(ctx: &Context, target: &Target) -> Result<(), StepError> {
 pub(super) async fn unmap(ctx: &Context, record: &Record) -> Result<Change, StepError> {
     let target = target(ctx, record).await?;
     take_down(ctx, &target).await?;
-    let slice = ctx.slice(&target.volume)?;
-    ctx.pool(&target.volume.pool)?.deactivate(&slice).await?;
+    if target.device.is_some() {
+        let slice = ctx.slice(&target.volume)?;
+        ctx.pool(&target.volume.pool)?.deactivate(&slice).await?;
+    }
     let now = ctx.clock.now();
     let id = target.volume.id;
     let message = format!("not mounted on {} any more", target.path.display());

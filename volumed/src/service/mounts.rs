@@ -2,6 +2,7 @@
 
 use std::path::{Component, Path};
 
+use operation::Record;
 use serde_json::json;
 
 use super::{Service, refusal};
@@ -22,7 +23,14 @@ impl Service {
     pub async fn mount(&self, id: &VolumeId, path: &Path) -> Result<Volume, Refusal> {
         check_path(path)?;
         let volume = self.volume(id).await?;
-        if self.pool(&volume.pool)?.is_bottomless() {
+        let pool = self.pool(&volume.pool)?;
+        if !pool.is_open() {
+            return Err(Refusal::unavailable(format!(
+                "pool {} cannot be used now; `hangar doctor` says why",
+                pool.name()
+            )));
+        }
+        if pool.is_bottomless() {
             return Err(Refusal::invalid(format!(
                 "volume {id} is bottomless and cannot be mounted on the host yet; attach it to a machine"
             )));
@@ -31,7 +39,12 @@ impl Service {
             path: path.to_owned(),
         };
         if lifecycle::plan(&volume, &command)? == Plan::Already {
-            return Ok(volume);
+            // Somebody may have unmounted it behind our back.
+            let mut handle = self
+                .submit(id.as_str(), REMOUNT, json!({}), Change::default())
+                .await?;
+            ended(&self.settle(&mut handle).await?, id, "mounted")?;
+            return self.volume(id).await;
         }
         let (subject, path, now) = (id.clone(), path.to_owned(), self.ctx.clock.now());
         let change = Change::new(move |tx| {
@@ -54,7 +67,7 @@ impl Service {
             Ok(())
         });
         let mut handle = self.submit(id.as_str(), MOUNT, json!({}), change).await?;
-        self.settle(&mut handle).await?;
+        ended(&self.settle(&mut handle).await?, id, "mounted")?;
         self.volume(id).await
     }
 
@@ -67,8 +80,9 @@ impl Service {
         if lifecycle::plan(&volume, &Command::Unmount)? == Plan::Already {
             return Ok(volume);
         }
+        self.pool(&volume.pool)?;
         let begun = self.begin_on_volume(id, UNMOUNT, json!({}), Command::Unmount, |_| {});
-        self.settle(&mut begun.await?).await?;
+        ended(&self.settle(&mut begun.await?).await?, id, "unmounted")?;
         self.nudge_captures(id).await;
         self.volume(id).await
     }
@@ -125,6 +139,16 @@ impl Service {
             }
         }
     }
+}
+
+/// Says that an operation goes on which a request did not see the end of.
+fn ended(record: &Record, id: &VolumeId, what: &str) -> Result<(), Refusal> {
+    if record.status.ended() {
+        return Ok(());
+    }
+    Err(Refusal::unavailable(format!(
+        "volume {id} is still being {what}, and that goes on by itself; volumed's log says what it waits for"
+    )))
 }
 
 fn check_path(path: &Path) -> Result<(), Refusal> {
