@@ -11,6 +11,7 @@ mod pins;
 mod port;
 mod reads;
 mod state;
+mod stats;
 mod timers;
 mod upload;
 mod writes;
@@ -19,10 +20,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 pub use port::{
-    Config, Durability, Etag, GotHead, HeadPut, Input, Lag, Mutant, OnOutage, Outcome, Output, PutOutcome,
-    ReadId, ReadPart, Request, RequestId, SealJob, Stats, Stopped,
+    Config, Durability, Etag, GotHead, HeadPut, Input, Mutant, OnOutage, Outcome, Output, PutOutcome, ReadId,
+    ReadPart, Request, RequestId, SealJob, Stopped,
 };
 pub(crate) use state::Start;
+pub use stats::{Lag, Stats, Written};
 pub(crate) use upload::apply_object;
 
 use authority::Authority;
@@ -86,6 +88,8 @@ pub struct Engine<S> {
     /// The last data object of the prefix without a gap, and the last record that it covers.
     data_seq: ObjectSeq,
     durable_seq: Seq,
+    /// The last record that an object covers: behind it there may be pads.
+    covered_seq: Seq,
 
     // Checkpoints, snapshots, deletions, collection.
     checkpoint: Option<InFlightCheckpoint>,
@@ -99,6 +103,9 @@ pub struct Engine<S> {
     collection: Collection,
     /// Whether the table of objects has changed since it was last looked over for garbage.
     collection_due: bool,
+    /// The next may begin then: collection is to leave the store to others, too.
+    collection_not_before: Time,
+    written: Written,
     unreadable: BTreeSet<ObjectSeq>,
 
     reads: BTreeMap<ReadId, ReadPin>,
@@ -132,10 +139,18 @@ impl<S: PageStore> Engine<S> {
             .batch_since
             .map(|since| since.plus(self.config.batch_us))
             .filter(|due| *due > self.now);
-        [told, batch, self.timers.next(), self.authority.next_look()]
-            .into_iter()
-            .flatten()
-            .min()
+        let collection = Some(self.collection_not_before).filter(|at| self.collection_due && *at > self.now);
+        [
+            told,
+            batch,
+            collection,
+            self.superblock_due().filter(|at| *at > self.now),
+            self.timers.next(),
+            self.authority.next_look(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn take(&mut self, input: Input, out: &mut Vec<Output>) -> Result<(), LostLeaf> {

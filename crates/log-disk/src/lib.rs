@@ -36,7 +36,7 @@ pub use checkpoint::{Checkpoint, CheckpointHeader, LeafRef};
 pub use compression::Compression;
 pub use engine::{
     Config, Durability, Engine, Etag, GotHead, HeadPut, Input, Lag, Mutant, OnOutage, Outcome, Output,
-    PutOutcome, ReadId, ReadPart, Request, RequestId, SealJob, Stats, Stopped,
+    PutOutcome, ReadId, ReadPart, Request, RequestId, SealJob, Stats, Stopped, Written,
 };
 pub use extent_map::{
     ChangedLeaf, ExtentMap, LEAF_BLOCKS, LEAF_BYTES_MAX, Location, LostLeaf, PAGED_BYTES_MAX, PageSeal,

@@ -284,6 +284,7 @@ pub(crate) enum Order {
 pub(crate) struct View {
     pub(crate) quiet: bool,
     pub(crate) stopped: Option<Stopped>,
+    /// The objects that there should be, when all is quiet.
     pub(crate) objects: Vec<ObjectName>,
     pub(crate) stored_blocks: u64,
     pub(crate) live_blocks: u64,
@@ -309,17 +310,15 @@ pub(crate) async fn serve(
                 return;
             }
         }
+        let (stats, quiet) = (engine.stats(), engine.is_quiet() && orders.is_empty());
+        let names = engine.objects().own().filter(|_| quiet);
         view.send_replace(View {
-            quiet: engine.is_quiet() && orders.is_empty(),
+            quiet,
             stopped: engine.stopped(),
-            objects: engine
-                .objects()
-                .own()
-                .filter_map(|(seq, _)| engine.object_name(seq))
-                .collect(),
-            stored_blocks: engine.stats().stored_blocks,
-            live_blocks: engine.stats().live_blocks,
-            lag: engine.stats().lag,
+            objects: names.filter_map(|(seq, _)| engine.object_name(seq)).collect(),
+            stored_blocks: stats.stored_blocks,
+            live_blocks: stats.live_blocks,
+            lag: stats.lag,
         });
         let deadline = engine
             .deadline()

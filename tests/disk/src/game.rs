@@ -132,6 +132,11 @@ pub(crate) fn draw_config(rng: &mut Rng, mutant: Option<Mutant>) -> Config {
             live_permille_max: any(rng, 500, 900),
             blocks_max: any(rng, 16, 64),
         },
+        gc_bytes_per_s: if rng.random_bool(0.5) {
+            0
+        } else {
+            any(rng, 10, 1000) << 10
+        },
         compression: log_disk::Compression::Lz4,
         retry_us: (50_000, 5_000_000),
         map_runs_max: usize::try_from(any(rng, 0, 200)).expect("small"),
@@ -279,7 +284,7 @@ impl Game {
                 Ok(())
             }
             57..60 => self.sweep().await,
-            60..63 => self.roll_back().await,
+            60..63 if self.config.mutant.is_none() => self.roll_back().await,
             _ => {
                 let longer = self.rng.random_range(0..60);
                 tokio::time::sleep(Duration::from_secs(longer)).await;

@@ -208,6 +208,7 @@ impl<S: PageStore> Engine<S> {
             .is_some_and(|checkpoint| checkpoint.reference == reference)
         {
             self.checkpoint = None;
+            self.written.checkpoint_bytes += reference.total_bytes;
             self.collection_due = true;
         }
         self.dig_graves();

@@ -84,7 +84,9 @@ impl Collection {
 impl<S: PageStore> Engine<S> {
     /// Begins a collection when there is too much garbage and little else to do.
     pub(super) fn advance_collection(&mut self, out: &mut Vec<Output>) -> Result<(), LostLeaf> {
-        let busy = self.uploads.len() * 2 > self.config.uploads_max || self.checkpoint_wanted;
+        let busy = self.uploads.len() * 2 > self.config.uploads_max
+            || self.checkpoint_wanted
+            || self.now < self.collection_not_before;
         if !self.collection_due || !self.collection.is_idle() || busy || self.checkpoint.is_some() {
             return Ok(());
         }
@@ -217,6 +219,10 @@ impl<S: PageStore> Engine<S> {
             seq,
             epoch: self.epoch,
         };
+        let micros = (body.len() as u64).saturating_mul(1_000_000);
+        if let Some(micros) = micros.checked_div(self.config.gc_bytes_per_s) {
+            self.collection_not_before = self.now.plus(micros);
+        }
         out.push(Output::Put {
             name,
             body: body.clone(),
@@ -246,6 +252,7 @@ impl<S: PageStore> Engine<S> {
         }
         let (moves, blocks, bytes) = (moves.clone(), layout.data_blocks(), layout.total_bytes);
         self.collection = Collection::Idle;
+        self.written.gc_bytes += bytes;
         if !self.is(Mutant::SwitchBeforePut) {
             self.move_over(name, &moves, blocks, bytes)?;
         }

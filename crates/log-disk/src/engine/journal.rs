@@ -4,7 +4,11 @@ use std::collections::VecDeque;
 
 use super::{Engine, Output};
 use crate::extent_map::PageStore;
-use crate::{Epoch, Seq, Superblock};
+use crate::{Epoch, Seq, Superblock, Time};
+
+/// How long the superblock may not know what is durable, in microseconds: damage at the journal's very end is told from a torn
+/// end by it alone.
+const SUPERBLOCK_AGE_MAX_US: u64 = 1_000_000;
 
 /// One record that lies in the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +20,7 @@ pub(crate) struct Span {
     pub(crate) previous_crc: u32,
     pub(crate) epoch: Epoch,
     /// When it was accepted, for the lag.
-    pub(crate) since: crate::Time,
+    pub(crate) since: Time,
 }
 
 /// The ring from the oldest record that is kept to the newest.
@@ -29,6 +33,8 @@ pub(crate) struct Ring {
     pub(crate) last_crc: u32,
     /// What stands on the disk.
     pub(crate) superblock: Superblock,
+    /// When it was last asked for.
+    pub(crate) superblock_since: Time,
     /// What is being written there.
     pub(crate) writing: Option<Superblock>,
 }
@@ -107,10 +113,18 @@ impl<S: PageStore> Engine<S> {
         }
         let gained = self.ring.tail_position() - self.ring.superblock.tail_position;
         let needed = self.wants_room() && gained > 0;
-        if needed || gained * 8 >= self.ring.superblock.ring_pages {
+        let old = self.superblock_due().is_some_and(|at| at <= self.now);
+        if needed || old || gained * 8 >= self.ring.superblock.ring_pages {
+            self.ring.superblock_since = self.now;
             let superblock = self.ring.superblock_now(self.synced_seq);
             self.ring.writing = Some(superblock);
             out.push(Output::WriteSuperblock { superblock });
         }
+    }
+
+    /// When the superblock is to learn what is durable by now.
+    pub(super) fn superblock_due(&self) -> Option<Time> {
+        let knows = self.ring.superblock.durable_seq >= self.synced_seq || self.ring.writing.is_some();
+        (!knows).then(|| self.ring.superblock_since.plus(SUPERBLOCK_AGE_MAX_US))
     }
 }

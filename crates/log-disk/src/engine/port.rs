@@ -69,6 +69,8 @@ pub struct Config {
     pub checkpoint_objects: u64,
     /// Garbage collection.
     pub gc: GcLimits,
+    /// Most bytes a second that collection puts into the store, on average; 0 for no bound.
+    pub gc_bytes_per_s: u64,
     /// How new extents are compressed.
     pub compression: Compression,
     /// First and longest pause before a request to the store is made again, in microseconds.
@@ -99,6 +101,7 @@ impl Default for Config {
                 live_permille_max: 600,
                 blocks_max: 2048,
             },
+            gc_bytes_per_s: 0,
             compression: Compression::Lz4,
             retry_us: (100_000, 20_000_000),
             map_runs_max: 1 << 20,
@@ -469,40 +472,4 @@ pub enum Output {
         /// Why.
         why: Stopped,
     },
-}
-
-/// How far behind the object store is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Lag {
-    /// Bytes of records that only the journal has.
-    pub bytes: u64,
-    /// Age of the oldest of them, in microseconds.
-    pub micros: u64,
-}
-
-/// What an operator may want to see.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// The last record accepted.
-    pub accepted_seq: Seq,
-    /// The last one of those that are written without a gap.
-    pub applied_seq: Seq,
-    /// The last one that is durable here.
-    pub journaled_seq: Seq,
-    /// The last one that the object store has, without a gap.
-    pub durable_seq: Seq,
-    /// What is missing there.
-    pub lag: Lag,
-    /// Thousandths of the ring in use.
-    pub ring_permille: u64,
-    /// Blocks with data in objects that are not dead, and how many of them are needed.
-    pub stored_blocks: u64,
-    /// Those that the map refers to.
-    pub live_blocks: u64,
-    /// Objects that exist, dead ones included.
-    pub objects: u64,
-    /// Runs of the map in memory.
-    pub map_runs: usize,
-    /// Objects being sealed or put.
-    pub uploads: usize,
 }

@@ -9,11 +9,11 @@ use super::journal::{Ring, Span};
 use super::pins::Pins;
 use super::timers::Timers;
 use super::writes::Change;
-use super::{Config, Engine, Etag, ReadId, Stats, Stopped};
+use super::{Config, Engine, Etag, ReadId, Stopped, Written};
 use crate::batch::Batch;
 use crate::extent_map::{ExtentMap, PageStore};
 use crate::head::Head;
-use crate::objects::{Objects, Role};
+use crate::objects::Objects;
 use crate::pressure::DrainRate;
 use crate::runs::RunMap;
 use crate::{
@@ -74,6 +74,7 @@ impl<S: PageStore> Engine<S> {
                 next_seq: start.next_seq,
                 last_crc: start.last_crc,
                 superblock,
+                superblock_since: now,
                 writing: None,
             },
             applied_seq: last_seq,
@@ -98,6 +99,7 @@ impl<S: PageStore> Engine<S> {
             next_object: start.next_object,
             data_seq: start.data_seq,
             durable_seq: start.durable_seq,
+            covered_seq: start.durable_seq,
             checkpoint: None,
             next_checkpoint,
             objects_since_checkpoint: start.objects_since_checkpoint,
@@ -107,6 +109,8 @@ impl<S: PageStore> Engine<S> {
             graves: BTreeMap::new(),
             deleting: BTreeSet::new(),
             collection: Collection::Idle,
+            collection_not_before: now,
+            written: Written::default(),
             collection_due: true,
             unreadable: BTreeSet::new(),
             reads: BTreeMap::new(),
@@ -135,31 +139,6 @@ impl<S: PageStore> Engine<S> {
         if header.kind == RecordKind::Writes {
             let changes: Vec<Change> = Change::of(record);
             self.apply_changes(header.seq, header.position, header.end(), &changes);
-        }
-    }
-
-    /// Returns figures for people.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        let (stored, live) = self
-            .objects
-            .own()
-            .filter(|(_, facts)| facts.role != Role::Checkpoint && facts.dead == 0)
-            .fold((0, 0), |(stored, live), (_, facts)| {
-                (stored + facts.blocks, live + facts.live)
-            });
-        Stats {
-            accepted_seq: Seq(self.ring.next_seq.0 - 1),
-            applied_seq: self.applied_seq,
-            journaled_seq: self.synced_seq,
-            durable_seq: self.durable_seq,
-            lag: self.lag(),
-            ring_permille: self.ring.fill_permille(),
-            stored_blocks: stored,
-            live_blocks: live,
-            objects: self.objects.iter().count() as u64,
-            map_runs: self.map.runs_in_memory(),
-            uploads: self.uploads.len(),
         }
     }
 
@@ -216,6 +195,7 @@ impl<S: PageStore> Engine<S> {
             && self.checkpoint.is_none()
             && !self.checkpoint_wanted
             && self.collection.is_idle()
+            && !self.collection_due
             && self.authority.is_settled()
             && self.pins.is_settled()
             && self.graves.is_empty()

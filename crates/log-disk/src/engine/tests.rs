@@ -206,6 +206,22 @@ fn a_pad_that_an_earlier_life_left_at_the_end_keeps_no_remote_flush_waiting() {
 }
 
 #[test]
+fn the_superblock_learns_within_a_second_what_is_durable() {
+    let mut bench = Bench::local();
+    bench.write(1, 10, true);
+    bench.appended(1);
+    bench.tell(Input::Synced { done: true });
+    let written = |output: &Output| match output {
+        Output::WriteSuperblock { superblock } => Some(superblock.durable_seq),
+        _ => None,
+    };
+    assert_eq!(bench.take(written), None);
+    assert!(bench.engine.deadline().is_some_and(|at| at <= Time(1_000_000)));
+    bench.pass(1_000_000);
+    assert_eq!(bench.take(written), Some(Seq(1)));
+}
+
+#[test]
 fn what_arrives_while_records_are_written_goes_into_one() {
     let mut bench = Bench::new(Config {
         appends_max: 1,

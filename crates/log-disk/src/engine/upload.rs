@@ -51,6 +51,7 @@ impl<S: PageStore> Engine<S> {
             if let Some(at) = self.uploads.iter().rposition(stored) {
                 // What lies before the last one stored is taken for stored, too.
                 self.durable_seq = self.durable_seq.max(self.uploads[at].journal_seq);
+                self.covered_seq = self.durable_seq;
             }
         }
         while let Some(Upload {
@@ -63,11 +64,13 @@ impl<S: PageStore> Engine<S> {
             {
                 self.count_object(&layout)?;
                 self.durable_seq = self.durable_seq.max(upload.journal_seq);
+                self.covered_seq = self.durable_seq;
                 self.drain.count(self.now, upload.bytes);
             }
         }
         if self.uploads.is_empty() && self.batch.is_empty() && self.durable_seq < self.applied_seq {
-            // What is left are pads, which no object will ever cover: a process that died behind one leaves it at the end.
+            // What is left are pads: a process that died behind one leaves it at the end. Nothing waits for them, but the journal
+            // keeps them until an object covers them, or its beginning would seem to miss them.
             self.durable_seq = self.applied_seq;
             let _nothing = self.take_batch();
         }
@@ -130,7 +133,7 @@ impl<S: PageStore> Engine<S> {
 
     /// The last record that the ring need not keep.
     pub(super) fn trimmable_seq(&self) -> Seq {
-        self.durable_seq
+        self.covered_seq
     }
 
     pub(super) fn sealed(&mut self, seq: ObjectSeq, object: Option<SealedObject>, out: &mut Vec<Output>) {
@@ -240,6 +243,7 @@ impl<S: PageStore> Engine<S> {
         let born = self.next_checkpoint;
         apply_object(layout, born, &mut self.map, &mut self.objects)?;
         self.data_seq = header.seq;
+        self.written.data_bytes += layout.total_bytes;
         self.objects_since_checkpoint += 1;
         self.collection_due = true;
         let covered = header.journal_seq;

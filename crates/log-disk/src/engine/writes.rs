@@ -325,6 +325,8 @@ impl<S: PageStore> Engine<S> {
             if !record.early {
                 self.apply_changes(record.seq, record.position, record.end, &record.changes);
             }
+            self.written.guest_bytes += record.bytes;
+            self.written.journal_bytes += (record.end - record.position) * PAGE_BYTES as u64;
             let delay = pressure::delay(self.fill_permille(), record.bytes, self.drain.bytes_per_s());
             let ready = self.now.max(self.last_ready).plus(delay);
             let ready = if record.requests.is_empty() {
