@@ -36,6 +36,14 @@ pub(crate) struct Family {
     made: usize,
 }
 
+/// Whether a mistake shows only where disks are forked.
+fn is_of_families(mutant: Mutant) -> bool {
+    matches!(
+        mutant,
+        Mutant::OldPins | Mutant::ForkWithoutPin | Mutant::ForkOfWhatWas | Mutant::PinGoesFirst
+    )
+}
+
 fn disk(number: usize) -> DiskId {
     DiskId([0x42 + u8::try_from(number).expect("few"); 16])
 }
@@ -71,7 +79,12 @@ impl Family {
             deleted: Vec::new(),
             ghosts: Vec::new(),
             unmade: Vec::new(),
-            made: 1,
+            // Most mistakes need no family, and are found sooner without.
+            made: if mutant.is_none_or(is_of_families) {
+                1
+            } else {
+                DISKS_MAX
+            },
         }
     }
 
@@ -87,8 +100,8 @@ impl Family {
             self.alive[at].step().await?;
             match self.rng.random_range(0..100) {
                 0..8 if self.made < DISKS_MAX => self.fork().await?,
-                8..12 if self.alive.len() > 1 => self.delete().await?,
-                12..15 => self.view().await?,
+                8..14 if self.alive.len() > 1 => self.delete().await?,
+                14..17 => self.view().await?,
                 _ => {}
             }
             for game in &mut self.alive {
@@ -226,18 +239,25 @@ impl Family {
     /// Deletes a disk, whoever was forked from it.
     async fn delete(&mut self) -> Result<(), String> {
         let at = self.rng.random_range(0..self.alive.len());
-        let mut game = self.alive.remove(at);
-        game.guest.check()?;
-        self.common
-            .world
-            .trace()
-            .event(format_args!("delete {}", game.disk));
-        game.orphan();
+        self.alive[at].guest.check()?;
+        let disk = self.alive[at].disk;
+        self.common.world.trace().event(format_args!("delete {disk}"));
+        self.alive[at].orphan();
         self.weather();
         if self.rng.random_bool(0.5) {
-            game.leave();
+            self.alive[at].leave();
         }
-        let disk = game.disk;
+        let fuse = if self.rng.random_bool(0.5) {
+            self.rng.random_range(1..4)
+        } else {
+            self.fuse()
+        };
+        let begun = self.reap_once(disk, fuse).await?;
+        if begun.is_none() && self.rng.random_bool(0.7) {
+            // It died before anything was said in HEAD, and somebody thought better of it.
+            return self.alive[at].reopen(Loss::Slice).await.map(drop);
+        }
+        let game = self.alive.remove(at);
         self.ghosts.push(game);
         self.deleted.push(disk);
         self.reap(disk).await
@@ -255,23 +275,39 @@ impl Family {
 
     async fn reap_one(&mut self, disk: DiskId) -> Result<Vec<DiskId>, String> {
         loop {
-            let mut fuse = self.fuse();
-            let bucket = self.bucket(disk);
-            let options = ReapOptions {
-                sealer: self.sealer(disk),
-                salt: Salt(self.rng.random()),
-                mutant: self.mutant,
-            };
-            let (mut reaping, mut ask) = Reaping::new(options);
-            while fuse > 0 {
-                fuse -= 1;
-                match reaping.answer(perform(&bucket, ask).await) {
-                    Ok(BucketStep::Ask(next)) => ask = next,
-                    Ok(BucketStep::Over(reaped)) => return Ok(reaped.bases),
-                    Err(why) => return Err(format!("{disk} is not deleted: {why}")),
-                }
+            let fuse = self.fuse();
+            if let Some(Some(bases)) = self.reap_once(disk, fuse).await? {
+                return Ok(bases);
             }
         }
+    }
+
+    /// Tries to delete a disk: `None` when that ended before HEAD could learn of it, nothing in it when it ended later.
+    async fn reap_once(
+        &mut self,
+        disk: DiskId,
+        mut fuse: u32,
+    ) -> Result<Option<Option<Vec<DiskId>>>, String> {
+        let mut begun = None;
+        let bucket = self.bucket(disk);
+        let options = ReapOptions {
+            sealer: self.sealer(disk),
+            salt: Salt(self.rng.random()),
+            mutant: self.mutant,
+        };
+        let (mut reaping, mut ask) = Reaping::new(options);
+        while fuse > 0 {
+            fuse -= 1;
+            if matches!(ask, BucketAsk::PutHead { .. }) {
+                begun = Some(None);
+            }
+            match reaping.answer(perform(&bucket, ask).await) {
+                Ok(BucketStep::Ask(next)) => ask = next,
+                Ok(BucketStep::Over(reaped)) => return Ok(Some(Some(reaped.bases))),
+                Err(why) => return Err(format!("{disk} is not deleted: {why}")),
+            }
+        }
+        Ok(begun)
     }
 
     /// Opens a snapshot read-only, beside whatever the owner does.
