@@ -11,6 +11,8 @@ mod engine;
 mod extent_map;
 mod fields;
 mod flaw;
+#[doc(hidden)]
+pub mod forge;
 mod fork;
 mod gc_plan;
 mod head;

@@ -22,6 +22,9 @@
 //!    journal loses nothing silently that was durable before something was asked for that is durable, too, and nothing is called
 //!    damaged that is not (`stamp::read`, `Game::reopen`, `Guest::evident_floor`).
 //!
+//! `decoders` shows damaged, forged and arbitrary bytes to every reader of the formats.
+
+mod decoders;
 mod driver;
 mod family;
 mod faults;
@@ -36,5 +39,6 @@ mod stamp;
 mod tests;
 mod world;
 
+pub use decoders::{INPUTS, run_decoders};
 pub use log_disk::Mutant;
 pub use world::{Failure, run_mutant, run_seed};

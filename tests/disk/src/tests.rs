@@ -96,3 +96,10 @@ fn a_fork_of_a_snapshot_that_went_meanwhile_is_found() {
 fn a_pin_that_goes_before_its_fork_is_found() {
     assert!(is_found(Mutant::PinGoesFirst, 1));
 }
+
+#[test]
+fn a_hundred_thousand_damaged_and_forged_inputs_are_borne_by_every_reader() {
+    for seed in 0..100_000 / INPUTS {
+        run_decoders(seed).unwrap();
+    }
+}

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     match parse(&words) {
         Ok((world, run_seed, seeds, from)) => soak(world, run_seed, seeds, from),
         Err(why) => {
-            eprintln!("{why}\nusage: soak operations|disk --seeds N [--from SEED]");
+            eprintln!("{why}\nusage: soak operations|disk|decoders --seeds N [--from SEED]");
             ExitCode::from(2)
         }
     }
@@ -38,6 +38,8 @@ fn parse(words: &[String]) -> Result<(&str, RunSeed, u64, u64), String> {
                 .map(|d| d.to_string())
                 .map_err(|f| f.to_string())
         },
+        // A seed is a thousand inputs.
+        "decoders" => |seed| disk_world::run_decoders(seed).map(|()| String::new()),
         other => return Err(format!("no world is called `{other}`")),
     };
     let (mut seeds, mut from) = (None, None);
