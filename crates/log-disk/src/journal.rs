@@ -1,6 +1,6 @@
 //! PURE. The journal: a ring of 4 KiB pages on a local slice, written strictly in order.
 //!
-//! Page 0 and 1 of the slice hold the superblock, alternately; the ring follows. A position counts the pages written since
+//! Page 0 and 1 of the slice hold the superblock, each all of it; the ring follows. A position counts the pages written since
 //! the journal was formatted and never goes back: it stands at page `position % ring_pages` of the ring. Records never wrap.
 
 mod record;
