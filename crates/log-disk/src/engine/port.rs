@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::gc_plan::GcLimits;
 use crate::objects::ObjectName;
 use crate::{
-    Compression, Epoch, Layout, Lba, ObjectHeader, ObjectSeq, Pin, SealedObject, Seq, Source, Superblock,
-    Time, ToSeal,
+    Compression, Epoch, Lag, Layout, Lba, ObjectHeader, ObjectSeq, Pin, SealedObject, Seq, Source,
+    Superblock, Time, ToSeal,
 };
 
 /// A request's number, chosen by the driver; not used again while it runs.
