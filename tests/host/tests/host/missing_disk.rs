@@ -45,7 +45,9 @@ impl Disks<'_> {
 }
 
 async fn pool(node: &Node<'_>) -> Value {
-    node.call("GET", "/v1/pools", &Value::Null).await[0].clone()
+    let pools = node.call("GET", "/v1/pools", &Value::Null).await;
+    let mut pools = pools.as_array().unwrap().iter();
+    pools.find(|pool| pool["name"] == "linear").unwrap().clone()
 }
 
 fn request(name: &str) -> Value {
