@@ -1,16 +1,16 @@
-use std::os::unix::fs::PermissionsExt as _;
-
 use super::*;
 
 /// Stands a shell script in for a program.
 fn scripted(body: &str) -> (tempfile::TempDir, SystemCommands) {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("lvm");
-    let mut file = File::create(&path).unwrap();
-    file.write_all(format!("#!/bin/sh\n{body}\n").as_bytes()).unwrap();
-    file.set_permissions(std::fs::Permissions::from_mode(0o755))
-        .unwrap();
-    drop(file);
+    // Written by another process: what a thread of this one starts meanwhile would have the file open for writing, and
+    // then nobody may execute it.
+    let written = std::process::Command::new("sh")
+        .args(["-c", r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 755 "$0""#])
+        .arg(dir.path().join("lvm"))
+        .arg(body)
+        .status();
+    assert!(written.unwrap().success());
     let commands = SystemCommands::find_in(&[dir.path()], false);
     (dir, commands)
 }
