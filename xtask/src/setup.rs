@@ -20,6 +20,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("qemu-utils", "conformance of volume images and NBD exports"),
     ("seabios", "qboot, the firmware of microvm guests"),
     ("skopeo", "tests of image pulls"),
+    ("sqlite3", "tests of litefs with SQLite's own shell"),
     ("thin-provisioning-tools", "the host tier"),
     ("umoci", "tests of image imports"),
     ("xfsprogs", "file systems inside guests"),
