@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use crashsafe::Disk;
+use futures_util::future::join_all;
 use objstore::ObjectStore;
 use tokio_util::sync::CancellationToken;
 
@@ -151,26 +152,30 @@ fn group(pool: &str, lvm: &LvmConfig) -> Result<VolumeGroup, PoolError> {
     Ok(VolumeGroup::new(lvm.group(), Arc::new(commands)))
 }
 
-/// Looks after the pools until `shutdown`.
+/// Looks after the pools until `shutdown`, each at its own pace: one that waits for something must not keep a thin pool from
+/// growing in time.
 pub(super) async fn tend_until(service: Service, shutdown: CancellationToken) {
+    let pools = service.context().pools.all();
+    join_all(pools.map(|pool| tend_one_until(&service, &**pool, &shutdown))).await;
+}
+
+async fn tend_one_until(service: &Service, pool: &dyn Pool, shutdown: &CancellationToken) {
+    let context = service.context();
     loop {
-        let context = service.context();
-        for pool in context.pools.all() {
-            let was_open = pool.is_open();
-            let shed = pool.tend(tokio::time::Instant::now().into_std()).await;
-            if !was_open && pool.is_open() {
-                super::report_strays(context).await;
-                super::report_lost(context).await;
-                service.remount().await;
-                if service.adopted_once()
-                    && let Err(why) = service.adopt_slices().await
-                {
-                    tracing::warn!(why = %why, "slices of the pool not looked at");
-                }
+        let was_open = pool.is_open();
+        let shed = pool.tend(tokio::time::Instant::now().into_std()).await;
+        if !was_open && pool.is_open() {
+            super::report_strays(context).await;
+            super::report_lost(context).await;
+            service.remount().await;
+            if service.adopted_once()
+                && let Err(why) = service.adopt_slices().await
+            {
+                tracing::warn!(why = %why, "slices of the pool not looked at");
             }
-            if !shed.is_empty() {
-                crate::ops::shed(context, pool.name(), shed.contains(&Shed::Captures)).await;
-            }
+        }
+        if !shed.is_empty() {
+            crate::ops::shed(context, pool.name(), shed.contains(&Shed::Captures)).await;
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
