@@ -1,5 +1,6 @@
 //! Bottomless volumes as volumed offers them: made, held, served by processes that outlive it, and gone without a trace.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -82,6 +83,9 @@ async fn a_bottomless_volume_is_served_whoever_dies_and_leaves_nothing_behind() 
         "{made}"
     );
     let socket = attach(&client, &id).await?;
+    let directory = Path::new(&socket).parent().context("a directory")?;
+    let mode = std::fs::metadata(directory)?.permissions().mode();
+    ensure!(mode & 0o777 == 0o700, "others get as far as the socket: {mode:o}");
     write(&socket, 1)?;
     let first = served_by(&client, &id).await.context("served")?;
 

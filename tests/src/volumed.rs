@@ -2,9 +2,10 @@
 
 use crate::node::programs;
 use anyhow::{Context, Result, bail, ensure};
-use crashsafe::RealDisk;
+use crashsafe::{LockError, LockFile, RealDisk};
 use daemon::unix_http::Client;
 use objstore::{Entry, ObjectStore, Purpose, S3Config, S3Store};
+use rustix::process::{Pid, Signal, kill_process};
 use s3_endpoint::{Endpoint, EndpointConfig, Listener};
 use serde_json::{Value, json};
 use std::{
@@ -336,6 +337,18 @@ async fn settled(client: &Client, path: &str, field: &str) -> Result<()> {
 
 impl Drop for Volumed {
     fn drop(&mut self) {
+        // Disks' processes outlive volumed; none may outlive a test that failed.
+        for disk in std::fs::read_dir(self.path("volumed/disks"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if let Err(LockError::Held { pid: Some(pid), .. }) = LockFile::acquire(disk.path().join("lock"))
+                && let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw)
+            {
+                let _gone_already = kill_process(pid, Signal::KILL);
+            }
+        }
         self.shutdown.cancel();
     }
 }

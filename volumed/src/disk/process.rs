@@ -1,6 +1,8 @@
 //! `volumed disk ID`: one disk, served by one process.
 
+use std::fs::Permissions;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -201,6 +203,12 @@ pub async fn serve(
     let _lock = LockFile::acquire(dir.lock()).map_err(|source| DiskError::Lock {
         volume: volume.clone(),
         source,
+    })?;
+    std::fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).map_err(|source| {
+        DiskError::System {
+            doing: "make the disk's directory private",
+            source,
+        }
     })?;
     let settings = Settings::load(&dir.settings(), &volume)?;
     let registry = daemon::metrics::Metrics::new();
@@ -452,7 +460,7 @@ fn listen(path: &Path) -> std::io::Result<OwnedFd> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    // The directory is its owner's alone (0700): nobody else gets as far as the socket.
+    // The directory is its owner's alone: nobody else gets as far as the socket.
     Ok(UnixListener::bind(path)?.into())
 }
 

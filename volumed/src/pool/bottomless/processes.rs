@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crashsafe::{LockError, LockFile};
 use daemon::unix_http::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -204,14 +205,18 @@ impl Processes {
         let mut asked = false;
         loop {
             ticks.tick().await;
-            match self.status(dir).await {
-                None if self.last(id).is_none_or(|run| run.ended.is_some()) => return Ok(()),
-                None => {}
-                Some(status) if !asked => {
-                    self.ask_to_end(id, status.pid);
+            // Whether it answers says nothing: it may be stuck, or on its way out with uploads under way.
+            match LockFile::acquire(dir.lock()) {
+                Ok(_given_back) => return Ok(()),
+                Err(LockError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    return Ok(());
+                }
+                Err(LockError::Held { pid: Some(pid), .. }) if !asked => {
+                    self.ask_to_end(id, pid);
                     asked = true;
                 }
-                Some(_) => {}
+                Err(LockError::Held { .. }) => {}
+                Err(error) => return Err(crate::ops::chain(&error)),
             }
             if begun.elapsed() > END_WITHIN {
                 return Err(format!("the process of disk {id} does not end"));
