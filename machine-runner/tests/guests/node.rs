@@ -92,8 +92,9 @@ impl Node {
             .unwrap();
         self.child = Some(child);
         let answering = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
             while self.client.get::<Value>("/v1/health").await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                ticks.tick().await;
             }
         };
         let answered = tokio::time::timeout(Duration::from_secs(60), answering).await;

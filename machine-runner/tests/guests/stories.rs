@@ -183,8 +183,9 @@ async fn a_killed_daemon_finds_its_guests_again_and_learns_what_it_missed() {
     let ended = async {
         use machine_runner::shim::facts::RunPhase;
         let status = || machine_runner::shim::board::read(&ends_dir);
+        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(50));
         while status().is_none_or(|status| status.phase != RunPhase::Ended) {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            ticks.tick().await;
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), ended)
@@ -397,8 +398,9 @@ async fn machines_of_one_app_meet_by_name_and_those_of_another_do_not() {
     );
 
     let passing = async {
+        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(100));
         while server.get("").await["checks"][0]["status"] != "passing" {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            ticks.tick().await;
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), passing)
