@@ -20,6 +20,8 @@ struct Op {
     answered: bool,
     /// What was durable in the journal, as far as the guest knew, when it asked.
     after: usize,
+    /// Whether it survived a crash nobody could see: zeros where there were zeros before, or what such zeros cover.
+    uncertain: bool,
 }
 
 /// What a request waits for.
@@ -183,6 +185,7 @@ impl Guest {
             stamp,
             answered: false,
             after: state.local_floor,
+            uncertain: false,
         });
         Self::ask(state, Asked::Change { op, fua })
     }
@@ -351,12 +354,12 @@ impl Guest {
         state.looks.clear();
     }
 
-    /// Judges the content after a recovery and goes on from there.
     /// Judges the content after a recovery, `floor` changes at least, and goes on from there. Returns how many there are, and how
     /// many bytes of answered ones are not.
     pub(crate) fn recover(&self, loss: Loss, floor: usize, image: &Image) -> Result<(usize, u64), String> {
         let mut state = self.lock();
-        let Some(prefix) = state.prefixes(image).pop() else {
+        let prefixes = state.prefixes(image);
+        let Some(prefix) = prefixes.last().copied() else {
             return Err(format!(
                 "after {loss:?} no prefix explains the disk: {}",
                 state.explain(image)
@@ -369,11 +372,13 @@ impl Guest {
         }
         let lost = state.ops[prefix..]
             .iter()
-            .filter(|op| op.answered && op.stamp != 0);
+            .filter(|op| op.answered && !op.uncertain && op.stamp != 0);
         let lost_bytes = lost.map(|op| op.blocks * BLOCK_BYTES as u64).sum();
         state.ops.truncate(prefix);
-        for op in &mut state.ops {
+        let certain = prefixes.into_iter().find(|prefix| *prefix >= floor);
+        for (index, op) in state.ops.iter_mut().enumerate() {
             op.answered = true;
+            op.uncertain |= certain.is_some_and(|certain| index >= certain);
         }
         state.local_floor = prefix;
         state.remote_floor = state.remote_floor.min(prefix);

@@ -221,7 +221,12 @@ impl Game {
 
     /// Reads everything and asks the guest whether that can be.
     pub(super) async fn judge(&mut self, loss: Loss, floor: usize) -> Result<u64, String> {
-        let image = self.look().await?;
+        let (image, gave_up) = self.look().await?;
+        let floor = if gave_up {
+            floor.min(self.guest.remote_floor())
+        } else {
+            floor
+        };
         let (prefix, lost_bytes) = self.guest.recover(loss, floor, &image)?;
         self.common
             .world
@@ -247,7 +252,9 @@ impl Game {
         Ok(())
     }
 
-    pub(super) async fn look(&mut self) -> Result<Image, String> {
+    /// Reads everything. Says, too, whether what only the journal had was given up on the way.
+    pub(super) async fn look(&mut self) -> Result<(Image, bool), String> {
+        let mut gave_up = false;
         for _ in 0..50 {
             for region in REGIONS {
                 let request = self.guest.look(region.start);
@@ -257,12 +264,12 @@ impl Game {
             self.until("the disk is not read", |game| !game.guest.waits())
                 .await?;
             if let Some(image) = self.looked()? {
-                return Ok(image);
+                return Ok((image, gave_up));
             }
             if !self.is_faulty() {
                 break;
             }
-            self.successor().await?;
+            gave_up |= self.successor().await?;
         }
         Err("the disk cannot be looked at".to_owned())
     }
@@ -282,18 +289,26 @@ impl Game {
         Ok(Some(image))
     }
 
-    /// A process that an error stopped while it was being looked at is followed by another; nothing was asked of it yet.
-    async fn successor(&mut self) -> Result<(), String> {
+    /// A process that an error stopped while it was being looked at is followed by another; nothing was asked of it yet. Says
+    /// whether what only the journal had was given up on the way: openings write to the journal, too, and that can be struck.
+    async fn successor(&mut self) -> Result<bool, String> {
+        let mut how = How::AS_IT_IS;
         while self.owner().view.borrow().stopped.is_some() {
             self.hosts[self.owner].process = None;
             self.guest.give_up();
-            match self.try_open(self.owner, true, &How::AS_IT_IS).await? {
-                Tried::Opened(opened) => self.begin(self.owner, *opened),
-                Tried::Died => self.lose(self.owner, Loss::Process),
-                Tried::Damaged => return Err("damaged while nothing was written".to_owned()),
-            }
+            let opened = loop {
+                let host = &mut self.hosts[self.owner];
+                host.hurt |= host.faults.journal_hits() > 0;
+                match self.try_open(self.owner, true, &how).await? {
+                    Tried::Opened(opened) => break opened,
+                    Tried::Died => self.lose(self.owner, Loss::Process),
+                    Tried::Damaged if self.hosts[self.owner].hurt => how.discard_damaged = true,
+                    Tried::Damaged => return Err("damaged while nothing was written".to_owned()),
+                }
+            };
+            self.begin(self.owner, *opened);
         }
-        Ok(())
+        Ok(how.discard_damaged)
     }
 
     /// Waits until something holds, but not for ever.

@@ -40,7 +40,7 @@ impl Game {
         self.begin(self.owner, opened);
         // A snapshot that was under way is of the time before.
         self.check_head().await?;
-        let now = self.look().await?;
+        let (now, _gave_up) = self.look().await?;
         if now != then {
             return Err(format!(
                 "the disk is not as the snapshot was: {now:?}, then {then:?}"
