@@ -121,6 +121,8 @@ fn mount(args: &MountArgs) -> ExitCode {
     let unmount_first = !args.skip_unmount;
     let stay = !config.exit_on_error;
     let code = AtomicU8::new(0);
+    // What a worker left half done in memory must never be taken for a database's state.
+    daemon::end_on_panic();
     let ended = daemon::run_logging("litefs", logging, async |context| {
         let run = node::run(config, unmount_first, context.shutdown.clone(), &code).await;
         if stay && let Err(error) = &run {

@@ -11,11 +11,13 @@ pub mod unix_http;
 pub mod wall_clock;
 
 mod log;
+mod panic;
 mod run;
 mod shutdown;
 mod spawn;
 
 pub use api_error::{ApiError, ApiJson, ApiQuery};
 pub use log::Logging;
+pub use panic::end_on_panic;
 pub use run::{Context, run, run_logging};
 pub use spawn::spawn;
