@@ -3,6 +3,8 @@
 //! An id that cannot exist is answered with 404 before any daemon is asked, so no text from outside ever
 //! becomes part of an upstream path unless it has one of these shapes.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 /// Tells whether `id` can be a volume: `vol_` and 1 to 32 of `[0-9a-z]`.
 pub fn is_volume(id: &str) -> bool {
     id.strip_prefix("vol_")
@@ -24,20 +26,18 @@ fn has_shape(text: &str, bytes_max: usize, allowed: impl Fn(u8) -> bool) -> bool
     (1..=bytes_max).contains(&text.len()) && text.bytes().all(allowed)
 }
 
+/// What may stand in a path segment as it is; a dot only where the segment is neither `.` nor `..`.
+const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
+const RESERVED_BUT_DOTS: AsciiSet = RESERVED.remove(b'.');
+
 /// Writes `text` so that it is one path segment, whatever it holds.
 pub fn path_segment(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'_' | b'~')
-            || (byte == b'.' && text.len() > 2)
-        {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    let reserved = if text.len() > 2 {
+        &RESERVED_BUT_DOTS
+    } else {
+        &RESERVED
+    };
+    utf8_percent_encode(text, reserved).to_string()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use futures_util::TryStreamExt as _;
 use http::{HeaderMap, Method};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{
     cli::TransferArgs,
@@ -110,16 +111,14 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// What RFC 3986 calls unreserved stays as it is.
+const RESERVED: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
 /// Puts what a query cannot hold behind percent signs.
 fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    text.bytes()
-        .map(|byte| {
-            if plain(byte) {
-                char::from(byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
-        .collect()
+    utf8_percent_encode(text, &RESERVED).to_string()
 }
