@@ -62,6 +62,47 @@ pub enum Command {
         #[arg(long)]
         slice: Option<PathBuf>,
     },
+    /// Check a bottomless volume's bucket: HEAD, checkpoints, the map, and every object. Changes nothing.
+    ///
+    /// Exit status 1 when something is damaged or missing, or cannot be looked at.
+    Fsck {
+        /// The volume.
+        id: String,
+        /// The daemon's configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// Read objects' fronts only, not every block.
+        #[arg(long)]
+        fronts: bool,
+    },
+    /// Print what HEAD, an object or a journal of a bottomless volume says.
+    Dump {
+        /// The volume.
+        id: String,
+        /// The daemon's configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// An object by its name, such as d/0000000000000001-00000001 [default: HEAD].
+        object: Option<String>,
+        /// The journal on this slice instead: a file or block device.
+        #[arg(long, conflicts_with = "object")]
+        journal: Option<PathBuf>,
+    },
+    /// Make an image of a bottomless volume from its data objects alone: for a bucket whose HEAD and checkpoints are gone.
+    ///
+    /// Exit status 1 when blocks are lost or damaged, or there is no image.
+    Salvage {
+        /// The volume.
+        id: String,
+        /// The daemon's configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// The image, which must not exist. It takes as much room as there is data.
+        image: PathBuf,
+        /// Take also what was written after a hole in the history: a file system may not bear it.
+        #[arg(long)]
+        beyond: bool,
+    },
     /// Have the daemon read backups back from the bucket: a sample of blocks, or all of them.
     ///
     /// Exit status 1 when something is damaged, 3 when something could not be read.

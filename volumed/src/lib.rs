@@ -14,6 +14,7 @@ mod clock_watch;
 pub mod command;
 pub mod config;
 pub mod disk;
+pub mod disk_tools;
 pub mod error;
 pub mod host;
 pub mod keys;

@@ -8,6 +8,7 @@ use clap::Parser;
 use daemon::unix_http::Client;
 use volumed::cli::{Cli, Command};
 use volumed::disk::{Insist, NewDisk};
+use volumed::disk_tools::{Subject, ToolError, Tools};
 use volumed::service::{ScrubReport, ScrubRequest};
 use volumed::volume::VolumeId;
 
@@ -52,6 +53,34 @@ fn main() -> ExitCode {
             };
             Ok(new.make(&config).await?)
         }),
+        Command::Fsck { id, config, fronts } => tool("volumed-fsck", &config, &id, async |tools| {
+            let checked = tools.fsck(!fronts).await?;
+            Ok((checked.to_string(), checked.is_damaged()))
+        }),
+        Command::Dump {
+            id,
+            config,
+            object,
+            journal,
+        } => {
+            let subject = match (object, journal) {
+                (_, Some(slice)) => Subject::Journal(slice),
+                (Some(object), None) => Subject::Object(object),
+                (None, None) => Subject::Head,
+            };
+            tool("volumed-dump", &config, &id, async |tools| {
+                Ok((tools.dump(subject).await?, false))
+            })
+        }
+        Command::Salvage {
+            id,
+            config,
+            image,
+            beyond,
+        } => tool("volumed-salvage", &config, &id, async |tools| {
+            let salvaged = tools.salvage(&image, beyond).await?;
+            Ok((salvaged.to_string(), salvaged.is_damaged()))
+        }),
         Command::Scrub {
             config,
             volume,
@@ -75,6 +104,28 @@ fn main() -> ExitCode {
             volumed::nbd_file::serve(ctx, config).await
         }),
     }
+}
+
+/// Runs a tool on a volume's disk, and prints what it says; exit status 1 when that is of damage.
+#[allow(clippy::print_stdout)] // data for the caller
+fn tool(
+    name: &'static str,
+    config: &Path,
+    id: &str,
+    work: impl AsyncFnOnce(Tools) -> Result<(String, bool), ToolError>,
+) -> ExitCode {
+    let mut told = None;
+    let code = daemon::run(name, async |_ctx| -> anyhow::Result<()> {
+        let config = volumed::config::load(config)?;
+        let tools = Tools::open(&config, &VolumeId::parse(id)?).await?;
+        told = Some(work(tools).await?);
+        Ok(())
+    });
+    let Some((text, damaged)) = told else {
+        return code;
+    };
+    print!("{text}");
+    if damaged { ExitCode::FAILURE } else { code }
 }
 
 /// Serves a disk; the exit code says what to do next.

@@ -19,7 +19,8 @@ pub struct BucketError {
 
 /// Objects by their keys. Answers are definite: who implements it asks again as long as that may help.
 pub trait Bucket {
-    /// Returns an object, or a range of it that ends where the object ends; `None` when there is none.
+    /// Returns an object, or a range of it that ends where the object ends; `None` when there is none. One that the store itself
+    /// finds damaged has no bytes.
     ///
     /// # Errors
     ///

@@ -6,6 +6,7 @@ mod map;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use bytes::Bytes;
 use log_disk::{
@@ -44,6 +45,30 @@ impl Checked {
     /// Tells whether anything is lost or in doubt.
     pub fn is_damaged(&self) -> bool {
         self.findings.iter().any(|finding| finding.what.is_damage())
+    }
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.findings {
+            writeln!(f, "{finding}")?;
+        }
+        if let Some(size_blocks) = self.size_blocks {
+            writeln!(
+                f,
+                "{size_blocks} blocks of 4 KiB, {} of them written; {} objects needed, {} snapshots",
+                self.mapped_blocks, self.objects, self.snapshots
+            )?;
+        }
+        let damaged = self
+            .findings
+            .iter()
+            .filter(|finding| finding.what.is_damage())
+            .count();
+        match damaged {
+            0 => writeln!(f, "sound"),
+            count => writeln!(f, "{count} findings of damage"),
+        }
     }
 }
 

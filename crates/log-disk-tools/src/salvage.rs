@@ -5,7 +5,7 @@ mod history;
 #[cfg(test)]
 mod tests;
 
-use std::io;
+use std::{fmt, io};
 
 use log_disk::{BLOCK_BYTES, Flaw, Layout, ObjectKind, ObjectName, ObjectSeq, Role, Sealer};
 
@@ -80,6 +80,43 @@ pub struct Salvaged {
     pub lost: Vec<(u64, u64)>,
     /// What was damaged.
     pub findings: Vec<Finding>,
+}
+
+impl Salvaged {
+    /// Tells whether blocks are lost or objects damaged.
+    pub fn is_damaged(&self) -> bool {
+        !self.lost.is_empty() || !self.findings.is_empty()
+    }
+}
+
+impl fmt::Display for Salvaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.findings {
+            writeln!(f, "{finding}")?;
+        }
+        for (lba, blocks) in &self.lost {
+            writeln!(f, "lost: blocks {lba}+{blocks}; they read as zeros in the image")?;
+        }
+        if self.beyond > 0 {
+            let beyond = self.beyond;
+            writeln!(
+                f,
+                "left out: {beyond} data objects behind a hole in the history; --beyond takes them, with what is missing before"
+            )?;
+        }
+        if self.collected > 0 {
+            let collected = self.collected;
+            writeln!(
+                f,
+                "noted: {collected} holes where objects were collected; blocks that were zeroed or discarded may have come back"
+            )?;
+        }
+        writeln!(
+            f,
+            "an image of {} blocks of 4 KiB, {} of them written, as of data object {}; check the file system in it before use",
+            self.size_blocks, self.blocks, self.last
+        )
+    }
 }
 
 /// Finds the disk's wrapped key in any of its data objects, for where HEAD is gone.
