@@ -255,7 +255,7 @@ impl Family {
         let begun = self.reap_once(disk, fuse).await?;
         if begun.is_none() && self.rng.random_bool(0.7) {
             // It died before anything was said in HEAD, and somebody thought better of it.
-            return self.alive[at].reopen(Loss::Slice).await.map(drop);
+            return self.alive[at].come_back().await;
         }
         let game = self.alive.remove(at);
         self.ghosts.push(game);

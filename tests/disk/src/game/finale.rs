@@ -58,6 +58,13 @@ impl Game {
         }
     }
 
+    /// The disk was orphaned and is not deleted after all: it is opened where nothing but the bucket is left of it.
+    pub(crate) async fn come_back(&mut self) -> Result<(), String> {
+        self.leave();
+        self.lose(self.owner, Loss::Slice);
+        self.reopen(Loss::Slice).await.map(drop)
+    }
+
     /// The disk is deleted: who has it is to find that out.
     pub(crate) fn orphan(&mut self) {
         for host in self.hosts.iter().filter_map(|host| host.process.as_ref()) {
