@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crashsafe::RealDisk;
-use daemon::unix_http::Client;
+use daemon::unix_http::{CallError, Client};
 use host_tests::Guest;
 use s3_endpoint::{Endpoint, EndpointConfig, Listener};
 use serde_json::{Value, json};
@@ -154,6 +154,22 @@ impl<'a> Node<'a> {
             other => panic!("no request is called {other}"),
         };
         answer.unwrap_or_else(|error| panic!("{method} {path}: {error:?}\n{}", self.log()))
+    }
+
+    /// Makes a volume larger; says whether its pool had room for that.
+    pub(crate) async fn extend_if_there_is_room(&self, id: &str, size_gb: u64) -> bool {
+        let path = format!("/v1/volumes/{id}/extend");
+        match self
+            .client
+            .put::<Value>(&path, &json!({ "size_gb": size_gb }))
+            .await
+        {
+            Ok(_) => true,
+            Err(CallError::Status {
+                status: 422, error, ..
+            }) if error.contains("no room") => false,
+            Err(error) => panic!("PUT {path}: {error:?}\n{}", self.log()),
+        }
     }
 
     /// Asks until `holds` does.

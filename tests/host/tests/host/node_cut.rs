@@ -75,11 +75,12 @@ fn use_volumes(guest: &Guest) {
                 }
                 (1, Some(index)) => {
                     let (id, gb) = &mut others[index];
-                    *gb += 1;
-                    guest.acknowledge(&format!("extending {id} {gb}"));
-                    let path = format!("/v1/volumes/{id}/extend");
-                    node.call("PUT", &path, &json!({ "size_gb": gb })).await;
-                    guest.acknowledge(&format!("extended {id} {gb}"));
+                    guest.acknowledge(&format!("extending {id} {}", *gb + 1));
+                    // A linear pool may be full by then, and says so.
+                    if node.extend_if_there_is_room(id, *gb + 1).await {
+                        *gb += 1;
+                        guest.acknowledge(&format!("extended {id} {gb}"));
+                    }
                 }
                 (2, Some(index)) => {
                     let (id, _) = others.swap_remove(index);
