@@ -79,7 +79,7 @@ async fn a_bottomless_volume_is_served_whoever_dies_and_leaves_nothing_behind() 
     let id = volumed.create(&client, &request()).await?;
     let made = shown(&client, &id).await;
     ensure!(
-        made["type"] == "bottomless" && made["encrypted"] == true && made["auto_backup_enabled"] == false,
+        made["type"] == "bottomless" && made["encrypted"] == true && made["auto_backup_enabled"] == true,
         "{made}"
     );
     let socket = attach(&client, &id).await?;
@@ -148,6 +148,118 @@ async fn a_bottomless_volume_is_served_whoever_dies_and_leaves_nothing_behind() 
     Ok(())
 }
 
+async fn detach(client: &Client, id: &str) -> Result<()> {
+    let generation = shown(client, id).await["generation"].clone();
+    let body = json!({"machine_id": "m1", "generation": generation});
+    let _: Value = client.post(&format!("/v1/volumes/{id}/detach"), &body).await?;
+    Ok(())
+}
+
+async fn purge(volumed: &Volumed, client: &Client, id: &str) -> Result<()> {
+    let _: Value = client
+        .post(&format!("/v1/volumes/{id}/purge"), &json!({}))
+        .await?;
+    volumed.rest(client).await
+}
+
+/// The bytes of a volume that nobody has.
+async fn content(client: &Client, id: &str) -> Result<Vec<u8>> {
+    let socket = attach(client, id).await?;
+    let bytes = read(&socket)?;
+    detach(client, id).await?;
+    Ok(bytes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bottomless_volume_is_snapshotted_restored_and_forked_and_none_of_them_needs_the_others()
+-> Result<()> {
+    let mut volumed = Volumed::new().await?;
+    let mut running = volumed.start().await?;
+    let client = volumed.client();
+    let id = volumed.create(&client, &request()).await?;
+    let socket = attach(&client, &id).await?;
+    write(&socket, 1)?;
+    let snapshot = volumed.snapshot(&client, &id).await?;
+    write(&socket, 2)?;
+
+    // Somebody uses it all the while. volumed is killed when it has just been asked for a fork.
+    let restored = volumed
+        .create(
+            &client,
+            &json!({"name": "restored", "snapshot_id": snapshot, "size_gb": 2}),
+        )
+        .await?;
+    let fork = volumed
+        .create(&client, &json!({"name": "fork", "source_volume_id": id}))
+        .await?;
+    let body = json!({"app": "shop", "name": "late", "region": "local", "source_volume_id": id, "require_unique_zone": false});
+    let late: Value = client.post("/v1/volumes", &body).await?;
+    let late = late["id"].as_str().context("an id")?.to_owned();
+    running.kill_hard()?;
+    let _running = volumed.start().await?;
+    volumed.rest(&client).await?;
+    ensure!(shown(&client, &restored).await["size_gb"] == 2, "not enlarged");
+    ensure!(
+        content(&client, &restored).await? == vec![1; MIB],
+        "the snapshot is not what it was"
+    );
+    for fork in [&fork, &late] {
+        ensure!(
+            shown(&client, fork).await["type"] == "bottomless",
+            "a fork of another type"
+        );
+        ensure!(
+            content(&client, fork).await? == vec![2; MIB],
+            "the fork is not as its source was"
+        );
+    }
+
+    // What is written to one is in no other.
+    let other = attach(&client, &fork).await?;
+    write(&other, 3)?;
+    detach(&client, &fork).await?;
+    ensure!(
+        read(&socket)? == vec![2; MIB],
+        "the source has what was written to its fork"
+    );
+
+    // The volume goes when its snapshots have gone, and takes nothing from those that began as it.
+    detach(&client, &id).await?;
+    let (status, sentence) = refused(client.post(&format!("/v1/volumes/{id}/purge"), &json!({})).await);
+    ensure!(
+        status == 412 && sentence.contains("snapshots"),
+        "{status} {sentence}"
+    );
+    let again = volumed
+        .create(&client, &json!({"name": "again", "snapshot_id": snapshot}))
+        .await?;
+    ensure!(
+        content(&client, &again).await? == vec![1; MIB],
+        "a deleted volume's snapshot is not what it was"
+    );
+    let _: Value = client.delete(&format!("/v1/snapshots/{snapshot}")).await?;
+    volumed.rest(&client).await?;
+    purge(&volumed, &client, &id).await?;
+    ensure!(
+        content(&client, &again).await? == vec![1; MIB],
+        "the restored volume lost what it began as"
+    );
+    ensure!(
+        content(&client, &late).await? == vec![2; MIB],
+        "the fork lost what it began as"
+    );
+    ensure!(
+        content(&client, &fork).await? == vec![3; MIB],
+        "the fork lost what was written to it"
+    );
+    for id in [&restored, &late, &again, &fork] {
+        purge(&volumed, &client, id).await?;
+    }
+    let left = volumed.keys("disk/").await?;
+    ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_bottomless_volume_cannot_do_is_refused_before_anything_is_made() -> Result<()> {
     let mut volumed = Volumed::new().await?;
@@ -159,31 +271,29 @@ async fn what_a_bottomless_volume_cannot_do_is_refused_before_anything_is_made()
         body[field] = value;
         body
     };
+    let local = volumed.create(&client, &json!({"name": "local"})).await?;
+    let backup = volumed.snapshot(&client, &local).await?;
     let bodies = [
         with("encrypted", json!(false)),
-        with("auto_backup_enabled", json!(true)),
-        with("source_volume_id", json!(id)),
+        with("source_volume_id", json!(local)),
+        with("snapshot_id", json!(backup)),
         with("pool", json!("default")),
         with("size_gb", json!(100_000)),
         with("type", json!("endless")),
-        json!({"app": "shop", "name": "copy", "source_volume_id": id, "require_unique_zone": false}),
+        json!({"app": "shop", "name": "copy", "source_volume_id": id, "type": "local", "require_unique_zone": false}),
+        json!({"app": "shop", "name": "copy", "source_volume_id": id, "size_gb": 100_000, "require_unique_zone": false}),
     ];
     for body in bodies {
         let (status, sentence) = refused(client.post("/v1/volumes", &body).await);
         ensure!(status == 422, "{body}: {status} {sentence}");
     }
-    let path = format!("/v1/volumes/{id}");
-    let snapshot = refused(client.post(&format!("{path}/snapshots"), &json!({})).await);
     let mount = json!({"host_path": volumed.path("mnt")});
-    let mounted = refused(client.put(&format!("{path}/mount"), &mount).await);
-    let scheduled = refused(client.put(&path, &json!({"auto_backup_enabled": true})).await);
-    for (status, sentence) in [snapshot, mounted, scheduled] {
-        ensure!(
-            status == 422 && sentence.contains("bottomless"),
-            "{status} {sentence}"
-        );
-    }
+    let (status, sentence) = refused(client.put(&format!("/v1/volumes/{id}/mount"), &mount).await);
+    ensure!(
+        status == 422 && sentence.contains("bottomless"),
+        "{status} {sentence}"
+    );
     let all: Value = client.get("/v1/volumes").await?;
-    ensure!(all.as_array().unwrap().len() == 1, "{all}");
+    ensure!(all.as_array().unwrap().len() == 2, "{all}");
     Ok(())
 }

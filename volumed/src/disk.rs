@@ -8,7 +8,7 @@ mod clock;
 mod control;
 mod create;
 mod driver;
-mod erase;
+mod family;
 mod journal;
 mod map_pages;
 mod metrics;
@@ -25,12 +25,12 @@ mod sys;
 
 pub use control::{Figures, Status};
 pub use create::{CreateError, NewDisk, create, wrapped_key};
-pub use erase::{EraseError, erase};
+pub use family::{Family, FamilyError, Keyed};
 pub use open::{Insist, StartError};
 pub use process::{DiskError, Verdict, serve};
 pub use settings::{
     Changes, CompressionKind, DurabilityClass, OutageRule, RING_BYTES_MIN, Settings, SettingsError,
-    SliceSettings, disk_id,
+    SliceSettings, disk_id, volume_id,
 };
 pub use slice::SliceError;
 pub use state::{DiskDir, Phase};

@@ -269,6 +269,20 @@ pub enum Shed {
     Captures,
 }
 
+/// What a pool does whose volumes keep their snapshots themselves, in the bucket. Every call is idempotent, as the pool's own are.
+#[async_trait]
+pub trait DiskSnapshots: Send + Sync + Debug {
+    /// Keeps a volume as it is now under a name; returns how many bytes it has in the bucket. When it returns, all that was
+    /// written before the call is there.
+    async fn take(&self, volume: &VolumeId, name: &str) -> Result<u64, PoolError>;
+
+    /// Forgets a snapshot. One that is not there is a success.
+    async fn remove(&self, volume: &VolumeId, name: &str) -> Result<(), PoolError>;
+
+    /// Makes a slice of what a volume was at a snapshot; it has that snapshot's size, whatever `target` says.
+    async fn fork(&self, volume: &VolumeId, name: &str, target: &Slice) -> Result<(), PoolError>;
+}
+
 /// One pool. Every call is idempotent: after a crash the same call comes again.
 #[async_trait]
 pub trait Pool: Send + Sync + Debug {
@@ -378,6 +392,11 @@ pub trait Pool: Send + Sync + Debug {
     /// Says whether its volumes' home is the bucket, so that their size is no matter of this host's room.
     fn is_bottomless(&self) -> bool {
         false
+    }
+
+    /// Returns how its volumes keep snapshots, where they do so themselves; then nothing is ever copied out of them.
+    fn disk_snapshots(&self) -> Option<&dyn DiskSnapshots> {
+        None
     }
 
     /// Returns what a person may want to know of a slice, beyond what every volume shows.

@@ -80,9 +80,9 @@ pub fn expired(now: Timestamp, volume: Option<&Volume>, snapshots: &[&Snapshot])
         .collect()
 }
 
-/// Returns the counts that hold now: a destroyed volume's snapshots are not kept for ever.
+/// Returns the counts that hold now: a deleted volume's snapshots are not kept for ever, nor the volume for theirs.
 fn counts_at(now: Timestamp, volume: &Volume) -> Counts {
-    if volume.state != VolumeState::Destroyed {
+    if volume.state != VolumeState::Destroyed && volume.deleted_at.is_none() {
         return volume.snapshot_counts;
     }
     let days = SignedDuration::from_hours(24 * i64::from(volume.snapshot_retention));

@@ -76,6 +76,9 @@ pub fn due(
         if removal == Removal::Due
             && volume.state == VolumeState::PendingDestroy
             && volume.purge_after.is_some_and(|at| at <= now)
+            && !snapshots
+                .iter()
+                .any(|s| s.volume_id == volume.id && s.needs_its_volume())
         {
             due.push(Due::Purge {
                 volume: volume.id.clone(),

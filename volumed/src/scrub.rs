@@ -84,7 +84,7 @@ fn restore(
     let noted: BTreeMap<&VolumeId, Option<Timestamp>> =
         volumes.iter().map(|v| (&v.id, v.last_verified_restore)).collect();
     let mut newest: BTreeMap<&VolumeId, (Timestamp, &Snapshot)> = BTreeMap::new();
-    for snapshot in snapshots.iter().filter(|s| s.state == SnapshotState::Created) {
+    for snapshot in snapshots.iter().filter(|s| is_backup(s)) {
         let verified = noted.get(&snapshot.volume_id).copied().flatten();
         // Of a volume that is gone, the snapshots themselves remember.
         let verified = verified.max(snapshot.last_verified).filter(|at| *at <= now);
@@ -116,12 +116,17 @@ fn sample(now: Timestamp, settings: &ScrubSettings, snapshots: &[Snapshot]) -> O
     };
     let due = snapshots
         .iter()
-        .filter(|s| s.state == SnapshotState::Created && is_due(now, looked_at(s), settings.sample_interval));
+        .filter(|s| is_backup(s) && is_due(now, looked_at(s), settings.sample_interval));
     let snapshot = due.min_by_key(|s| (looked_at(s), s.id.clone()))?;
     Some(Task {
         snapshot: snapshot.id.clone(),
         check: Check::Sample,
     })
+}
+
+/// Says whether there is a backup to look at. What a volume's own disk keeps is read by whoever opens the volume.
+pub(crate) fn is_backup(snapshot: &Snapshot) -> bool {
+    snapshot.state == SnapshotState::Created && !snapshot.in_disk
 }
 
 fn is_due(now: Timestamp, since: Timestamp, interval: Duration) -> bool {

@@ -63,6 +63,9 @@ pub struct Snapshot {
     pub digest: String,
     /// Pool that holds the local capture until it is uploaded.
     pub pool: Option<String>,
+    /// Whether the volume's own disk keeps it in the bucket, so that there is no backup of it and never a capture.
+    #[serde(default)]
+    pub in_disk: bool,
     /// Whether the volume was encrypted at rest.
     pub encrypted: bool,
     /// Generation of the volume at that moment.
@@ -104,6 +107,7 @@ impl Snapshot {
             stored_bytes: head.stored_bytes,
             digest: head.digest.clone(),
             pool: None,
+            in_disk: false,
             encrypted: head.encrypted,
             generation: head.generation,
             formatted: head.formatted,
@@ -125,6 +129,11 @@ impl Snapshot {
     /// Says whether it is not yet, or no longer, something to restore from.
     pub fn in_progress(&self) -> bool {
         matches!(self.state, SnapshotState::Waiting | SnapshotState::Running)
+    }
+
+    /// Says whether the volume that it is of must stay for its sake.
+    pub fn needs_its_volume(&self) -> bool {
+        self.in_disk && self.state != SnapshotState::Deleted
     }
 
     /// Says whether lists show it.

@@ -81,7 +81,7 @@ pub async fn create(
         .make_head(head.encode(&sealer, Salt(daemon::random::bytes())).into())
         .await
     {
-        Ok(()) => Ok(()),
+        Ok(_) => Ok(()),
         Err(PutError::Exists { .. }) => match bucket.head().await {
             GotHead::Found { bytes, .. } => Head::decode(&sealer, &bytes)
                 .map(drop)

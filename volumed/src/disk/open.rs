@@ -6,15 +6,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use log_disk::{
-    Answer, Ask, Base, Engine, Epoch, Flaw, GotHead, Head, JournalId, JournalState, OpenError, OpenOptions,
-    Opening, PAGE_BYTES, Role, Salt, Sealer, Superblock, WantedPart, judge_journal, newest_superblock,
+    Answer, Ask, Base, DiskId, Engine, Epoch, Flaw, GotHead, Head, JournalId, JournalState, OpenError,
+    OpenOptions, Opening, PAGE_BYTES, Role, Salt, Sealer, Superblock, WantedPart, judge_journal,
+    newest_superblock,
 };
 use objstore::{GetError, ListError, Remedy};
 use tracing::{info, warn};
 
 use super::clock;
 use super::map_pages::MapPages;
-use super::settings::{OutageRule, Settings};
+use super::settings::{OutageRule, Settings, volume_id};
 use super::slice::{Slice, SliceError};
 use super::store::{Bucket, chain, purpose};
 use super::sys::Pages;
@@ -49,6 +50,12 @@ pub enum StartError {
     /// The key of a disk that this one was forked from.
     #[error(transparent)]
     Unwrap(#[from] UnwrapError),
+    /// This disk was forked from one whose name is no volume's.
+    #[error("disk {disk}, which this one was forked from, is no volume's")]
+    Foreign {
+        /// Which.
+        disk: DiskId,
+    },
     /// Another host may still be answering for the disk, and does not know of an end to its right.
     #[error(
         "the disk is owned by journal {owner}, epoch {epoch}, which has not released it and rides outages out: \
@@ -146,8 +153,8 @@ impl Ground {
     fn bases(&self, head: &Head) -> Result<Vec<Arc<Sealer>>, StartError> {
         let sealer = |base: &Base| {
             let wrapped = WrappedKey::from_bytes(&base.wrapped_key)?;
-            let volume = format!("vol_{}", String::from_utf8_lossy(&base.disk.0));
-            let key = self.cluster_key.unwrap(&volume, &wrapped)?;
+            let volume = volume_id(base.disk).ok_or(StartError::Foreign { disk: base.disk })?;
+            let key = self.cluster_key.unwrap(volume.as_str(), &wrapped)?;
             Ok(Arc::new(key.disk_sealer(base.disk)))
         };
         head.bases.iter().map(sealer).collect()

@@ -160,7 +160,8 @@ impl DiskError {
                 | StartError::Get(_)
                 | StartError::List(_)
                 | StartError::Wrapped(_)
-                | StartError::Unwrap(_) => Verdict::Look,
+                | StartError::Unwrap(_)
+                | StartError::Foreign { .. } => Verdict::Look,
             },
             Self::System { .. } | Self::Panicked { .. } => Verdict::Again,
             Self::Lock { .. }

@@ -350,6 +350,13 @@ pub fn disk_id(volume: &VolumeId) -> DiskId {
     DiskId(*digits.unwrap_or(&[0; 16]))
 }
 
+/// Returns the volume whose disk has this name; `None` when that is no volume's.
+#[must_use]
+pub fn volume_id(disk: DiskId) -> Option<VolumeId> {
+    let digits = std::str::from_utf8(&disk.0).ok()?;
+    VolumeId::parse(&format!("vol_{digits}")).ok()
+}
+
 impl From<DurabilityClass> for Durability {
     fn from(class: DurabilityClass) -> Self {
         match class {

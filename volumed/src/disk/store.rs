@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use log_disk::{DiskId, Etag, GotHead, HeadPut, ObjectName, Pin, PutOutcome, Role, head_key};
-use objstore::{ETag, GetError, Key, ListError, Object, ObjectStore, Purpose, PutError, Remedy};
+use objstore::{DeleteError, ETag, GetError, Key, ListError, Object, ObjectStore, Purpose, PutError, Remedy};
 use tracing::warn;
 
 /// Keys of one page of a listing.
@@ -105,12 +105,32 @@ impl Bucket {
     ///
     /// # Errors
     /// [`PutError`]; [`PutError::Exists`] when there is one.
-    pub(super) async fn make_head(&self, body: Bytes) -> Result<(), PutError> {
+    pub(super) async fn make_head(&self, body: Bytes) -> Result<Etag, PutError> {
         let key = checked(head_key(self.disk));
+        let made = self.store.put_if_absent(&key, body, purpose::HEAD).await?;
+        Ok(Etag(made.as_str().to_owned()))
+    }
+
+    /// Leaves a pin with the disk, whoever left it before.
+    ///
+    /// # Errors
+    /// [`PutError`].
+    pub(super) async fn put_pin(&self, pin: Pin) -> Result<(), PutError> {
+        let key = checked(pin.key(self.disk));
+        match self.store.put_if_absent(&key, Bytes::new(), purpose::HEAD).await {
+            Ok(_) | Err(PutError::Exists { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a pin away.
+    ///
+    /// # Errors
+    /// [`DeleteError`].
+    pub(super) async fn delete_pin(&self, pin: Pin) -> Result<(), DeleteError> {
         self.store
-            .put_if_absent(&key, body, purpose::HEAD)
+            .delete(&checked(pin.key(self.disk)), purpose::HEAD)
             .await
-            .map(drop)
     }
 
     /// Puts an object if absent. The same bytes there already are ours, put by an attempt whose answer was lost.

@@ -19,13 +19,7 @@ pub(super) async fn copy(
     target: &Slice,
     cancelled: &CancellationToken,
 ) -> Result<(), StepError> {
-    if volume.extending_to.is_some() {
-        // Its slice may be longer than its record says.
-        return Err(StepError::Later(format!(
-            "volume {} is being extended",
-            volume.id
-        )));
-    }
+    is_settled(volume)?;
     let pool = ctx.pool(&volume.pool)?;
     let source = ctx.slice(volume)?;
     let Some(machine_id) = &volume.attached_machine_id else {
@@ -74,6 +68,17 @@ pub(super) async fn copy(
         Err(error) => return Err(StepError::Later(super::chain(&error))),
     }
     Ok(())
+}
+
+/// Fails for now while a volume is being extended: its slice may be longer than its record says.
+pub(super) fn is_settled(volume: &Volume) -> Result<(), StepError> {
+    match volume.extending_to {
+        Some(_) => Err(StepError::Later(format!(
+            "volume {} is being extended",
+            volume.id
+        ))),
+        None => Ok(()),
+    }
 }
 
 async fn plain_or_atomic(

@@ -5,7 +5,7 @@
 
 use operation::{Outcome, Record, Status, StepSpec};
 
-use super::{Context, RESTORE, Run, StepError, volume_subject};
+use super::{Context, RESTORE, Run, StepError, restore, volume_subject};
 use crate::catalog::Change;
 use crate::pool::SliceId;
 use crate::volume::VolumeState;
@@ -17,7 +17,14 @@ pub(super) const STEPS: &[StepSpec] = &[StepSpec::new("make")];
 pub(super) async fn make(ctx: &Context, record: &Record) -> Result<Run, StepError> {
     let id = volume_subject(record)?;
     let volume = ctx.volume(&id).await?;
-    ctx.pool(&volume.pool)?.create(&ctx.slice(&volume)?).await?;
+    let (pool, slice) = (ctx.pool(&volume.pool)?, ctx.slice(&volume)?);
+    match (restore::kept_in_disk(ctx, &volume).await?, pool.disk_snapshots()) {
+        (Some(snapshot), Some(disks)) => {
+            let (parent, name) = (&snapshot.volume_id, snapshot.id.as_str());
+            disks.fork(parent, name, &slice).await?;
+        }
+        _ => pool.create(&slice).await?,
+    }
     let next = if record.kind == RESTORE {
         VolumeState::Restoring
     } else {

@@ -79,7 +79,8 @@ fn back_to(record: &Record, state: VolumeState) -> Result<Change, StepError> {
     }))
 }
 
-/// Waits until nothing needs the slice any more: no snapshot that has yet to capture it, no fork that has yet to copy it.
+/// Waits until nothing needs the slice any more: no snapshot that has yet to capture it or that it keeps itself, no fork that has
+/// yet to copy it.
 pub(super) async fn wait(ctx: &Context, record: &Record) -> Result<Run, StepError> {
     let id = volume_subject(record)?;
     let source = id.clone();
@@ -87,7 +88,7 @@ pub(super) async fn wait(ctx: &Context, record: &Record) -> Result<Run, StepErro
         let snapshots = tx.snapshots_of(&source)?;
         let waiting = snapshots
             .into_iter()
-            .find(|s| s.state == SnapshotState::Waiting)
+            .find(|s| s.state == SnapshotState::Waiting || s.needs_its_volume())
             .map(|s| s.id.to_string());
         let filling = [VolumeState::Creating, VolumeState::Hydrating];
         let forked = Origin::Fork { volume_id: source };

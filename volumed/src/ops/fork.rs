@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, Run, StepError, capture, unless, volume_subject};
 use crate::catalog::Change;
-use crate::pool::{Slice, ZeroEnd};
-use crate::volume::{Origin, SizeGb, Volume, VolumeState};
+use crate::pool::{DiskSnapshots, PoolError, Slice, ZeroEnd};
+use crate::volume::{Origin, SizeGb, Volume, VolumeId, VolumeState};
 
 /// Name of the operation.
 pub const FORK: &str = "fork";
@@ -51,7 +51,13 @@ pub(super) async fn clone(
         size_bytes: source.size.bytes(),
         ..ctx.slice(&fork)?
     };
-    capture::copy(ctx, &source, &target, cancelled).await?;
+    match ctx.pool(&source.pool)?.disk_snapshots() {
+        Some(disks) => {
+            capture::is_settled(&source)?;
+            unless(cancelled, async { Ok(branch(disks, &source_id, &target).await?) }).await?;
+        }
+        None => capture::copy(ctx, &source, &target, cancelled).await?,
+    }
     let (generation, formatted, fstype) = (source.generation + 1, source.formatted, source.fstype);
     let copied_gb = source.size;
     let patch = serde_json::json!({ "copied_gb": copied_gb });
@@ -64,6 +70,15 @@ pub(super) async fn clone(
         Ok(())
     });
     Ok(Outcome::Done { patch, change })
+}
+
+/// Forks a disk as it is now: at a snapshot that is there for as long as it takes. The fork keeps what it needs.
+async fn branch(disks: &dyn DiskSnapshots, source: &VolumeId, target: &Slice) -> Result<(), PoolError> {
+    let name = format!("fork-{}", target.id.name());
+    disks.take(source, &name).await?;
+    let forked = disks.fork(source, &name, target).await;
+    disks.remove(source, &name).await?;
+    forked
 }
 
 pub(super) async fn enlarge(ctx: &Context, record: &Record) -> Result<Run, StepError> {

@@ -37,17 +37,30 @@ pub(super) async fn capture(
     if !volume.exists() {
         return Err(StepError::Refused(format!("volume {} is gone", volume.id)));
     }
-    let source = ctx.slice(&volume)?;
-    let target = Slice {
-        id: SliceId::Capture(id.clone()),
-        ..source
-    };
     // Found complete after a crash: then it is of the moment before that crash, and the size is still the record's.
-    point_in_time::copy(ctx, &volume, &target, cancelled).await?;
+    let stored_bytes = match ctx.pool(&volume.pool)?.disk_snapshots() {
+        Some(disks) => {
+            point_in_time::is_settled(&volume)?;
+            unless(cancelled, async {
+                Ok(disks.take(&volume.id, id.as_str()).await?)
+            })
+            .await?
+        }
+        None => {
+            let source = ctx.slice(&volume)?;
+            let target = Slice {
+                id: SliceId::Capture(id.clone()),
+                ..source
+            };
+            point_in_time::copy(ctx, &volume, &target, cancelled).await?;
+            0
+        }
+    };
     let now = ctx.clock.now();
     Ok(Outcome::changed(Change::new(move |tx| {
         tx.edit_snapshot(&id, |s| {
             s.state = SnapshotState::Running;
+            s.stored_bytes = stored_bytes;
             s.created_at = now;
             s.volume_bytes = volume.size.bytes();
             s.generation = volume.generation;
@@ -61,6 +74,7 @@ pub(super) async fn capture(
 pub(super) async fn uncapture(ctx: &Context, record: &Record) -> Result<Change, StepError> {
     let id = snapshot_subject(record)?;
     let snapshot = ctx.snapshot(&id).await?;
+    untake(ctx, &snapshot).await?;
     if let Some(pool) = &snapshot.pool {
         ctx.pool(pool)?.delete(&SliceId::Capture(id.clone())).await?;
     }
@@ -77,6 +91,21 @@ pub(super) async fn uncapture(ctx: &Context, record: &Record) -> Result<Change, 
         })?;
         Ok(tx.event(&event)?)
     }))
+}
+
+/// Makes a volume's disk forget a snapshot that it keeps itself.
+pub(super) async fn untake(ctx: &Context, snapshot: &Snapshot) -> Result<(), StepError> {
+    if !snapshot.in_disk {
+        return Ok(());
+    }
+    let volume = ctx.volume(&snapshot.volume_id).await?;
+    match ctx.pool(&volume.pool)?.disk_snapshots() {
+        Some(disks) => Ok(disks.remove(&volume.id, snapshot.id.as_str()).await?),
+        None => Err(StepError::Broken(format!(
+            "snapshot {} is kept by a disk, and pool {} has none",
+            snapshot.id, volume.pool
+        ))),
+    }
 }
 
 fn head(snapshot: &Snapshot, volume: &Volume) -> ManifestHead {
@@ -132,6 +161,17 @@ pub(super) async fn upload(
 ) -> Result<Run, StepError> {
     let id = snapshot_subject(record)?;
     let snapshot = ctx.snapshot(&id).await?;
+    if snapshot.in_disk {
+        let event = ctx.event(
+            snapshot.volume_id.as_str(),
+            "snapshot",
+            format!("snapshot {id} is in the object store"),
+        );
+        return Ok(Outcome::changed(Change::new(move |tx| {
+            tx.edit_snapshot(&id, |s| s.state = SnapshotState::Created)?;
+            Ok(tx.event(&event)?)
+        })));
+    }
     let volume = ctx.volume(&snapshot.volume_id).await?;
     let pool = snapshot.pool.as_deref().unwrap_or(&volume.pool);
     let source = ctx
@@ -180,6 +220,10 @@ pub(super) async fn upload(
 pub(super) async fn unupload(ctx: &Context, record: &Record) -> Result<Change, StepError> {
     let id = snapshot_subject(record)?;
     let snapshot = ctx.snapshot(&id).await?;
+    if snapshot.in_disk {
+        // Its first step takes it back.
+        return Ok(Change::default());
+    }
     let (backups, reference) = (ctx.backups(), reference(&snapshot)?);
     let abandoned = backup::abandon(&backups, &reference, ctx.clock.now())
         .await

@@ -4,6 +4,7 @@
 //! marked `wanted` and kept running by [`Pool::tend`], whatever restarts; another is ended once the bucket has all of it.
 
 mod processes;
+mod snapshots;
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -16,11 +17,11 @@ use objstore::ObjectStore;
 
 use self::processes::Processes;
 use super::{
-    Capabilities, Capacity, Copied, Device, Found, Pool, PoolError, PoolUsage, Reading, Shed, Slice, SliceId,
-    ZeroEnd,
+    Capabilities, Capacity, Copied, Device, DiskSnapshots, Found, Pool, PoolError, PoolUsage, Reading, Shed,
+    Slice, SliceId, ZeroEnd,
 };
 use crate::bulk::{ImageSink, ImageSource, Layout};
-use crate::disk::{self, DiskDir, Phase, Settings, SliceSettings};
+use crate::disk::{self, DiskDir, Family, Phase, Settings, SliceSettings};
 use crate::keys::{ClusterKey, WrappedKey};
 use crate::ops::chain;
 use crate::volume::VolumeId;
@@ -96,9 +97,7 @@ fn io(doing: &'static str, id: &VolumeId) -> impl FnOnce(std::io::Error) -> Pool
 
 /// The bytes of these volumes are not read and written by volumed itself.
 fn not_here() -> PoolError {
-    unfit(
-        "the bytes of a bottomless volume are the data plane's; its snapshots, forks and restores are not offered yet",
-    )
+    unfit("the bytes of a bottomless volume are the data plane's; it is copied by its snapshots alone")
 }
 
 fn volume(id: &SliceId) -> Result<&VolumeId, PoolError> {
@@ -157,6 +156,32 @@ impl BottomlessPool {
         Ok(names
             .filter_map(|entry| VolumeId::parse(&entry.name).ok())
             .collect())
+    }
+
+    /// Makes a disk's directory, and says what its slice on this host will be.
+    fn prepare(&self, id: &VolumeId) -> Result<SliceSettings, PoolError> {
+        let dir = self.dir(id);
+        crashsafe::create_dir_durable(&*self.disk, LABEL, dir.path()).map_err(io("make", id))?;
+        let local = SliceSettings::new(
+            dir.path().join("slice"),
+            self.config.ring_bytes,
+            self.config.cache_bytes,
+        );
+        let (_, free_bytes) = self.free_bytes(dir.path()).map_err(io("measure", id))?;
+        if free_bytes < local.total_bytes().saturating_add(self.config.reserve_bytes) {
+            return Err(PoolError::NoSpace {
+                pool: NAME.to_owned(),
+                wanted_bytes: local.total_bytes(),
+            });
+        }
+        Ok(local)
+    }
+
+    /// Notes that a disk is there. Last of all: what has settings is whole.
+    fn is_whole(&self, settings: &Settings) -> Result<(), PoolError> {
+        settings
+            .save(&*self.disk, &self.dir(&settings.volume_id).settings())
+            .map_err(|error| later(chain(&error)))
     }
 
     async fn serving(&self, id: &VolumeId) -> Result<disk::Status, PoolError> {
@@ -261,29 +286,13 @@ impl Pool for BottomlessPool {
         if self.is_made(id) {
             return Ok(());
         }
-        let dir = self.dir(id);
-        crashsafe::create_dir_durable(&*self.disk, LABEL, dir.path()).map_err(io("make", id))?;
-        let local = SliceSettings::new(
-            dir.path().join("slice"),
-            self.config.ring_bytes,
-            self.config.cache_bytes,
-        );
-        let (_, free_bytes) = self.free_bytes(dir.path()).map_err(io("measure", id))?;
-        if free_bytes < local.total_bytes().saturating_add(self.config.reserve_bytes) {
-            return Err(PoolError::NoSpace {
-                pool: NAME.to_owned(),
-                wanted_bytes: local.total_bytes(),
-            });
-        }
+        let local = self.prepare(id)?;
         let (cluster_key, wrapped_key) = self.keys.of(id).await.map_err(later)?;
         let settings = Settings::new(id.clone(), slice.size_bytes, wrapped_key, local);
         disk::create(Arc::clone(&self.store), &cluster_key, &settings)
             .await
             .map_err(|error| later(chain(&error)))?;
-        // Last: what has settings is whole.
-        settings
-            .save(&*self.disk, &dir.settings())
-            .map_err(|error| later(chain(&error)))
+        self.is_whole(&settings)
     }
 
     async fn grow(&self, slice: &Slice, _from_bytes: u64, _zero_end: ZeroEnd) -> Result<(), PoolError> {
@@ -323,9 +332,9 @@ impl Pool for BottomlessPool {
             Ok(()) | Err(_) => {}
         }
         self.processes.end(id, &dir).await.map_err(later)?;
-        disk::erase(&*self.store, id)
-            .await
-            .map_err(|error| later(chain(&error)))?;
+        let (cluster_key, _) = self.keys.of(id).await.map_err(later)?;
+        let family = Family::new(Arc::clone(&self.store), cluster_key);
+        family.erase(id).await.map_err(|error| later(chain(&error)))?;
         let path = dir.path().to_owned();
         let removed = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
@@ -399,6 +408,10 @@ impl Pool for BottomlessPool {
             Err(error) => tracing::warn!(error = %chain(&error), "disks not looked after"),
         }
         Vec::new()
+    }
+
+    fn disk_snapshots(&self) -> Option<&dyn DiskSnapshots> {
+        Some(self)
     }
 
     async fn figures(&self, id: &SliceId) -> Option<serde_json::Value> {

@@ -40,6 +40,7 @@ pub(crate) fn snapshot_of(
         stored_bytes: 0,
         digest: String::new(),
         pool: None,
+        in_disk: false,
         encrypted: true,
         generation: 1,
         formatted: true,

@@ -79,11 +79,6 @@ impl Service {
     /// 422 for a retention out of range, 412 for a deleted volume.
     pub async fn update(&self, id: &VolumeId, request: UpdateRequest) -> Result<Volume, Refusal> {
         let retention = check_retention(request.snapshot_retention.as_ref())?;
-        if request.auto_backup_enabled == Some(true)
-            && self.pool(&self.volume(id).await?.pool)?.is_bottomless()
-        {
-            return Err(Refusal::invalid(super::kinds::NO_SNAPSHOTS));
-        }
         let (id, now) = (id.clone(), self.ctx.clock.now());
         let updated = self.ctx.catalog.transact(move |tx| {
             let volume = tx
@@ -232,6 +227,16 @@ impl Service {
     }
 
     async fn begin_purging(&self, id: &VolumeId) -> Result<Handle, Refusal> {
+        let wanted = id.clone();
+        let snapshots = self.ctx.catalog.transact(move |tx| Ok(tx.snapshots_of(&wanted)?));
+        let snapshots = snapshots.await.map_err(refusal)?;
+        let kept = snapshots.iter().filter(|s| s.needs_its_volume()).count();
+        if kept > 0 {
+            return Err(Refusal::precondition(format!(
+                "volume {id} keeps its {kept} snapshots itself; delete them first, or leave it: it goes when the last of them has \
+                 expired"
+            )));
+        }
         let begun = self.begin_on_volume(id, PURGE, json!({}), Command::Purge, |v| {
             v.state = VolumeState::Destroying
         });
@@ -258,9 +263,7 @@ impl Service {
         slot: Option<Timestamp>,
     ) -> Result<(SnapshotId, Handle), Refusal> {
         let volume = self.volume(id).await?;
-        if self.pool(&volume.pool)?.is_bottomless() {
-            return Err(Refusal::invalid(super::kinds::NO_SNAPSHOTS));
-        }
+        let in_disk = self.pool(&volume.pool)?.disk_snapshots().is_some();
         if volume.host_path.is_some() && !self.pool(&volume.pool)?.capabilities().atomic_snapshot {
             return Err(Refusal::invalid(mounted_here(&volume)));
         }
@@ -275,7 +278,7 @@ impl Service {
             if room.captures_count {
                 room.check(tx, &volume.pool, volume.size.bytes())?;
             }
-            tx.put_snapshot(&waiting(new, &volume, now, slot.is_some()))?;
+            tx.put_snapshot(&waiting(new, &volume, now, slot.is_some(), in_disk))?;
             if slot.is_some() {
                 // Served even if it fails: the next slot is tried, not this one for ever.
                 tx.edit_volume(&subject, |v| {
@@ -479,6 +482,12 @@ impl Service {
     pub async fn verify(&self, id: &SnapshotId) -> Result<backup::VerifyReport, Refusal> {
         let snapshot = self.snapshot(id).await?;
         unfinished(&snapshot, "verify")?;
+        if snapshot.in_disk {
+            return Err(Refusal::invalid(format!(
+                "snapshot {id} is no backup: the disk of volume {} keeps it; check that with `volumed fsck {}`",
+                snapshot.volume_id, snapshot.volume_id
+            )));
+        }
         let reference = SnapshotRef::new(snapshot.volume_id.as_str(), id.as_str());
         let reference = reference.map_err(|e| Refusal::internal(e.to_string()))?;
         let verified = backup::verify(&self.ctx.backups(), &reference, &Progress::default()).await;
@@ -523,7 +532,7 @@ impl Service {
     }
 }
 
-fn waiting(id: SnapshotId, volume: &Volume, now: Timestamp, scheduled: bool) -> Snapshot {
+fn waiting(id: SnapshotId, volume: &Volume, now: Timestamp, scheduled: bool, in_disk: bool) -> Snapshot {
     Snapshot {
         id,
         volume_id: volume.id.clone(),
@@ -536,7 +545,8 @@ fn waiting(id: SnapshotId, volume: &Volume, now: Timestamp, scheduled: bool) -> 
         volume_bytes: volume.size.bytes(),
         stored_bytes: 0,
         digest: String::new(),
-        pool: Some(volume.pool.clone()),
+        pool: (!in_disk).then(|| volume.pool.clone()),
+        in_disk,
         encrypted: volume.encrypted,
         generation: volume.generation,
         formatted: volume.formatted,

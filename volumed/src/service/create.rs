@@ -6,7 +6,7 @@ use serde_json::{Number, json};
 
 use super::commands::unfinished;
 use super::fields::{NAME_RULE, check_app, check_counts, check_name, check_retention, check_size};
-use super::kinds::check_bottomless;
+use super::kinds::{Begins, check_bottomless};
 use super::placement::{self, Wish};
 use super::room::Room;
 use super::{Service, refusal};
@@ -92,7 +92,8 @@ impl Service {
             return Ok(earlier);
         }
         let source = self.source(&request, &spec).await?;
-        let volume = self.draft(&spec, &source)?;
+        let volume = self.draft(&request, &spec, &source).await?;
+        self.check_size_in_pool(&volume)?;
         let remember = key.map(|key| (key, fingerprint));
         let id = volume.id.clone();
         let mut handle = self.begin_create(volume, spec, source, remember).await?;
@@ -152,7 +153,8 @@ impl Service {
             size: request
                 .size_gb
                 .as_ref()
-                .map(|n| check_size(n, self.size_max(&**found)))
+                // A fork of a bottomless volume is bottomless without saying so: its size is checked when that is known.
+                .map(|n| check_size(n, self.size_max_of_all()))
                 .transpose()?,
             encrypted: request.encrypted,
             fstype: fstype.transpose()?,
@@ -166,7 +168,7 @@ impl Service {
                     request.snapshot_retention_weekly.as_ref(),
                 ],
             )?,
-            auto_backup_enabled: request.auto_backup_enabled.unwrap_or(!found.is_bottomless()),
+            auto_backup_enabled: request.auto_backup_enabled.unwrap_or(true),
             pool: pool.to_owned(),
             zone: request.zone.clone().filter(|z| !z.is_empty()),
             unique_zone: request.require_unique_zone.unwrap_or(true),
@@ -248,7 +250,7 @@ impl Service {
     }
 
     /// Fills in what the source decides.
-    fn draft(&self, spec: &Spec, source: &Source) -> Result<Volume, Refusal> {
+    async fn draft(&self, request: &CreateRequest, spec: &Spec, source: &Source) -> Result<Volume, Refusal> {
         let (ctx, now) = (&self.ctx, self.ctx.clock.now());
         let id = VolumeId::generate(&*ctx.random);
         let key = DataKey::generate(&*ctx.random);
@@ -290,18 +292,24 @@ impl Service {
             snapshot_blocked: None,
             failure: None,
         };
-        if let Source::Volume(source) = source
-            && self.pool(&source.pool)?.is_bottomless()
-        {
-            return Err(Refusal::invalid(format!(
-                "volume {} is bottomless and cannot be forked yet",
-                source.id
-            )));
-        }
         match source {
             Source::Nothing => {}
-            Source::Snapshot(snapshot) => self.draft_restore(&mut volume, spec, snapshot)?,
-            Source::Volume(source) => draft_fork(&mut volume, spec, source)?,
+            Source::Snapshot(snapshot) => {
+                self.draft_restore(&mut volume, spec, snapshot)?;
+                let disk_of = match snapshot.in_disk {
+                    true => Some(self.volume(&snapshot.volume_id).await?.pool),
+                    false => None,
+                };
+                let name = format!("snapshot {}", snapshot.id);
+                let disk_of = disk_of.as_deref();
+                volume.pool = self.pool_for(&spec.pool, request, &Begins { name, disk_of })?;
+            }
+            Source::Volume(source) => {
+                let name = format!("volume {}", source.id);
+                let disk_of = Some(source.pool.as_str());
+                self.pool_for(&spec.pool, request, &Begins { name, disk_of })?;
+                draft_fork(&mut volume, spec, source)?;
+            }
         }
         Ok(volume)
     }

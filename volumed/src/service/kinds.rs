@@ -4,17 +4,53 @@ use std::sync::Arc;
 
 use super::Service;
 use super::create::CreateRequest;
+use super::fields::check_size;
 use crate::error::Refusal;
 use crate::pool::Pool;
-use crate::volume::SizeGb;
+use crate::volume::{SizeGb, Volume};
 
 /// As large as anything was tried: 64 TiB.
 const BOTTOMLESS_BYTES_MAX: u64 = 64 << 40;
-/// What is said to who wants a snapshot of a bottomless volume.
-pub(super) const NO_SNAPSHOTS: &str =
-    "bottomless volumes live in the bucket already; snapshots of them are not offered yet";
+
+/// What a volume begins as, as far as it decides where the volume can be.
+pub(super) struct Begins<'a> {
+    /// What it is called, for a sentence.
+    pub(super) name: String,
+    /// In which pool its bytes are; none when they are in a backup.
+    pub(super) disk_of: Option<&'a str>,
+}
 
 impl Service {
+    /// Finds the pool of a volume that begins as another, or as a snapshot: a bottomless one is forked where it is, and nothing else
+    /// can become bottomless.
+    pub(super) fn pool_for(
+        &self,
+        wanted: &str,
+        request: &CreateRequest,
+        begins: &Begins<'_>,
+    ) -> Result<String, Refusal> {
+        let in_disk = match begins.disk_of {
+            Some(pool) if self.pool(pool)?.is_bottomless() => Some(pool),
+            Some(_) | None => None,
+        };
+        let named = |field: &Option<String>| field.as_deref().is_some_and(|text| !text.is_empty());
+        let wanted_bottomless = self.pool(wanted)?.is_bottomless();
+        match in_disk {
+            Some(pool) if wanted_bottomless || !(named(&request.r#type) || named(&request.pool)) => {
+                Ok(pool.to_owned())
+            }
+            Some(_) => Err(Refusal::invalid(format!(
+                "{} is bottomless, and so is what begins as it; leave type and pool out",
+                begins.name
+            ))),
+            None if wanted_bottomless => Err(Refusal::invalid(format!(
+                "{} is local, and a bottomless volume cannot begin as it; make an empty one and copy into it",
+                begins.name
+            ))),
+            None => Ok(wanted.to_owned()),
+        }
+    }
+
     /// How large a volume of a pool may be.
     pub(super) fn size_max(&self, pool: &dyn Pool) -> SizeGb {
         if pool.is_bottomless() {
@@ -22,6 +58,18 @@ impl Service {
         } else {
             self.ctx.settings.size_max
         }
+    }
+
+    /// How large a volume of any pool may be.
+    pub(super) fn size_max_of_all(&self) -> SizeGb {
+        let largest = self.ctx.pools.all().map(|pool| self.size_max(&**pool)).max();
+        largest.unwrap_or(self.ctx.settings.size_max)
+    }
+
+    /// Refuses a volume that is larger than its pool's may be.
+    pub(super) fn check_size_in_pool(&self, volume: &Volume) -> Result<(), Refusal> {
+        let most = self.size_max(&**self.pool(&volume.pool)?);
+        check_size(&volume.size.get().into(), most).map(drop)
     }
 
     /// The pool that was asked for, by its name or by the type of volume that it has.
@@ -66,17 +114,6 @@ impl Service {
 
 /// What does not go with a bottomless volume, so that nothing is promised that is not kept.
 pub(super) fn check_bottomless(request: &CreateRequest) -> Result<(), Refusal> {
-    let filled = [&request.snapshot_id, &request.source_volume_id]
-        .into_iter()
-        .any(|source| source.as_deref().is_some_and(|id| !id.is_empty()));
-    if filled {
-        return Err(Refusal::invalid(
-            "a bottomless volume cannot be made from a snapshot or another volume yet; make an empty one and copy into it",
-        ));
-    }
-    if request.auto_backup_enabled == Some(true) {
-        return Err(Refusal::invalid(NO_SNAPSHOTS));
-    }
     if request.encrypted == Some(false) {
         return Err(Refusal::invalid(
             "a bottomless volume is always encrypted; leave encrypted out",

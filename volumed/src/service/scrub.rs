@@ -73,7 +73,7 @@ impl Service {
                 .as_ref()
                 .is_none_or(|id| snapshot.volume_id.as_str() == id);
             // They come oldest first.
-            if wanted && snapshot.state == SnapshotState::Created {
+            if wanted && scrub::is_backup(&snapshot) {
                 newest.insert(snapshot.volume_id.clone(), snapshot);
             }
         }

@@ -42,6 +42,7 @@ impl Table {
             stored_bytes: 0,
             digest: String::new(),
             pool: None,
+            in_disk: false,
             encrypted: true,
             generation: 5,
             formatted: true,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crashsafe::{LockError, LockFile};
-use daemon::unix_http::Client;
+use daemon::unix_http::{CallError, Client};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tokio::time::Instant;
@@ -183,6 +183,33 @@ impl Processes {
             .post::<serde_json::Value>("/v1/extend", &json!({ "size_bytes": size_bytes }))
             .await;
         asked.map(drop).map_err(|error| crate::ops::chain(&error))
+    }
+
+    /// Takes a snapshot; when it is there, the bucket has all that it holds.
+    ///
+    /// # Errors
+    /// The call's; after a while without an answer nobody knows whether it was taken.
+    pub(super) async fn snapshot(&self, dir: &DiskDir, name: &str) -> Result<(), CallError> {
+        let client = Client::new(dir.control()).with_timeout(CHANGE_WITHIN);
+        let asked = client
+            .post::<serde_json::Value>("/v1/snapshots", &json!({ "name": name }))
+            .await;
+        asked.map(drop)
+    }
+
+    /// Forgets a snapshot, or finds that there is none.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(super) async fn remove_snapshot(&self, dir: &DiskDir, name: &str) -> Result<(), String> {
+        let client = Client::new(dir.control()).with_timeout(CHANGE_WITHIN);
+        let asked = client
+            .delete::<serde_json::Value>(&format!("/v1/snapshots/{name}"))
+            .await;
+        match asked {
+            Ok(_) | Err(CallError::Status { status: 404, .. }) => Ok(()),
+            Err(error) => Err(crate::ops::chain(&error)),
+        }
     }
 
     /// Asks a process to end.
