@@ -1,4 +1,5 @@
-//! A bit that flips in the embedded object store is found by whoever reads it, and its object named.
+//! A bit that flips in the embedded object store, and an object that is removed from it, are found by whoever reads it,
+//! and the object named.
 
 use std::os::unix::fs::FileExt as _;
 
@@ -33,6 +34,48 @@ async fn a_flipped_bit_in_the_embedded_store_is_named_by_verify_and_by_restore()
             refused.to_string().contains("cannot be restored") && refused.to_string().contains(&named),
             "{refused}"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_object_is_damage_and_no_backup_builds_on_it() {
+    for (part, known) in [("/b/", true), ("/b/", false), ("/m/", true), ("/m/", false)] {
+        let mut volumed = Volumed::new().await.unwrap();
+        let _running = volumed.start().await.unwrap();
+        let client = volumed.client();
+        let first = snapshot_of_a_written_volume(&volumed, &client).await.unwrap();
+        let object = volumed.remove_an_object(part).await.unwrap();
+        let named = format!("object {object}: missing");
+        if known {
+            assert_eq!(verify(&client, &first).await.unwrap(), json!([named]));
+        }
+        // Also when nobody had looked: the upload looks for what it would build on.
+        let volumes: Value = client.get("/v1/volumes").await.unwrap();
+        let volume = volumes[0]["id"].as_str().unwrap();
+        let mut newer = Vec::new();
+        for _ in 0..2 {
+            newer.push(volumed.snapshot(&client, volume).await.unwrap());
+        }
+        for snapshot in &newer {
+            assert_eq!(
+                verify(&client, snapshot).await.unwrap(),
+                json!([]),
+                "{part} {known}"
+            );
+        }
+        let body = json!({"name": "back", "snapshot_id": newer[1]});
+        volumed.create(&client, &body).await.unwrap();
+        let refused = client
+            .post::<Value>(
+                "/v1/volumes",
+                &json!({"app": "shop", "name": "back", "snapshot_id": first, "require_unique_zone": false}),
+            )
+            .await
+            .unwrap_err();
+        assert!(refused.to_string().contains(&named), "{refused}");
+        let events: Vec<Value> = client.get("/v1/events").await.unwrap();
+        let told = events.iter().filter(|event| event["kind"] == "backup_damaged");
+        assert_eq!(told.count(), 1, "{part} {known}");
     }
 }
 

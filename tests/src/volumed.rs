@@ -269,6 +269,26 @@ impl Volumed {
     /// # Errors
     /// When there is no such object, or its file cannot be changed.
     pub async fn flip_a_bit(&self, part: &str) -> Result<String> {
+        let (key, path) = self.object_file(part).await?;
+        let first = std::fs::read(&path)?[0];
+        File::options()
+            .write(true)
+            .open(path)?
+            .write_all_at(&[first ^ 4], 0)?;
+        Ok(key)
+    }
+
+    /// Removes from the disk the first object of the backups with `part` in its key, and returns the key.
+    ///
+    /// # Errors
+    /// When there is no such object, or its file cannot be removed.
+    pub async fn remove_an_object(&self, part: &str) -> Result<String> {
+        let (key, path) = self.object_file(part).await?;
+        std::fs::remove_file(path)?;
+        Ok(key)
+    }
+
+    async fn object_file(&self, part: &str) -> Result<(String, PathBuf)> {
         let entries = self.backups().await?;
         let entry = entries.iter().find(|entry| entry.key.as_str().contains(part));
         let key = entry.context("an object to damage")?.key.as_str();
@@ -278,9 +298,7 @@ impl Volumed {
             let bytes = std::fs::read(&path)?;
             // The key stands in the record behind the data.
             if bytes.windows(key.len()).any(|window| window == key.as_bytes()) {
-                let file = File::options().write(true).open(path)?;
-                file.write_all_at(&[bytes[0] ^ 4], 0)?;
-                return Ok(key.to_owned());
+                return Ok((key.to_owned(), path));
             }
         }
         bail!("no file holds {key}")

@@ -38,6 +38,7 @@ pub use fork::FORK;
 pub use mount::{MOUNT, REMOUNT, UNMOUNT};
 pub use restore::RESTORE;
 pub use snapshot::SNAPSHOT;
+pub(crate) use snapshot::note_damage;
 
 #[cfg(test)]
 mod tests;

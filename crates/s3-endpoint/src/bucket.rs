@@ -78,6 +78,13 @@ struct Index {
     damaged: BTreeSet<String>,
 }
 
+impl Index {
+    /// Tells whether there is, or was, an object under `key`, whose file is `name`.
+    fn has(&self, key: &str, name: &str) -> bool {
+        self.objects.contains_key(key) || self.damaged.contains(name)
+    }
+}
+
 /// An open bucket.
 #[derive(Debug)]
 pub(crate) struct Bucket {
@@ -248,11 +255,8 @@ impl Bucket {
         } else if self.read_only.load(Ordering::Acquire) {
             return Err(BucketError::ReadOnly);
         }
-        {
-            let index = self.read_index();
-            if !index.objects.contains_key(key) && !index.damaged.contains(&name) {
-                return Ok(());
-            }
+        if !self.read_index().has(key, &name) {
+            return Ok(());
         }
         match self.disk.remove_file("object:delete", &self.objects.join(&name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(doing("delete")(error)),
@@ -298,17 +302,20 @@ impl Bucket {
     /// Opens an object for reading. The reader sees this version to its end, whatever happens to the key.
     pub(crate) fn read(&self, key: &str) -> Result<ObjectReader, BucketError> {
         let name = file_name(key);
-        let _section = self.stripe(&name).read().unwrap_or_else(PoisonError::into_inner);
-        {
-            let index = self.read_index();
-            if !index.objects.contains_key(key) && !index.damaged.contains(&name) {
+        let opened = {
+            let _section = self.stripe(&name).read().unwrap_or_else(PoisonError::into_inner);
+            if !self.read_index().has(key, &name) {
                 return Err(BucketError::NoSuchKey);
             }
-        }
-        let file = self
-            .disk
-            .open("object:read", &self.objects.join(&name), OpenOptions::READ)
-            .map_err(doing("open an object"))?;
+            self.disk
+                .open("object:read", &self.objects.join(&name), OpenOptions::READ)
+        };
+        let file = match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.forget_if_gone(key)? => {
+                return Err(BucketError::NoSuchKey);
+            }
+            opened => opened.map_err(doing("open an object"))?,
+        };
         let reader = ObjectReader::open(file).map_err(BucketError::Damaged)?;
         if reader.record().key != key {
             return Err(BucketError::Damaged(DamageError::Damaged {
@@ -318,16 +325,58 @@ impl Bucket {
         Ok(reader)
     }
 
-    /// Lists a page: items and whether more follows.
+    /// Lists a page: items and whether more follows. What is listed has a file.
     pub(crate) fn list<R>(
         &self,
         query: &Query,
         visible: impl Fn(&str) -> bool,
         take: impl FnOnce(Vec<Item<'_, Indexed>>, bool) -> R,
-    ) -> R {
-        let index = self.read_index();
-        let (items, more) = page(&index.objects, query, visible);
-        take(items, more)
+    ) -> Result<R, BucketError> {
+        loop {
+            // Not under the index's lock: on a slow disk every other request would wait for it.
+            let keys: Vec<String> = {
+                let index = self.read_index();
+                let (items, _) = page(&index.objects, query, &visible);
+                let key = |item: &Item<'_, Indexed>| match item {
+                    Item::Object(key, _) => Some((*key).to_owned()),
+                    Item::CommonPrefix(_) => None,
+                };
+                items.iter().filter_map(key).collect()
+            };
+            let mut forgotten = false;
+            for key in keys {
+                let file = self.disk.stat(&self.objects.join(file_name(&key)));
+                if file.map_err(doing("look for an object"))?.is_none() {
+                    forgotten |= self.forget_if_gone(&key)?;
+                }
+            }
+            if !forgotten {
+                let index = self.read_index();
+                let (items, more) = page(&index.objects, query, &visible);
+                return Ok(take(items, more));
+            }
+        }
+    }
+
+    /// Takes a key out of the index whose file somebody removed behind our back, as the next start would; returns
+    /// whether that is so. Without the directory around it, the disk is away and not the object: that is an I/O error.
+    fn forget_if_gone(&self, key: &str) -> Result<bool, BucketError> {
+        let name = file_name(key);
+        let _section = self.stripe(&name).write().unwrap_or_else(PoisonError::into_inner);
+        let stat = |path: &Path| self.disk.stat(path).map_err(doing("look for an object"));
+        if !self.read_index().has(key, &name) || stat(&self.objects.join(&name))?.is_some() {
+            return Ok(false);
+        }
+        if stat(&self.objects)?.is_none() {
+            return Err(doing("look for the bucket's directory")(
+                io::ErrorKind::NotFound.into(),
+            ));
+        }
+        error!(key, "object was lost: somebody removed its file");
+        let mut index = self.write_index();
+        index.damaged.remove(&name);
+        index.objects.remove(key);
+        Ok(true)
     }
 
     /// Refuses every change from now on, if nothing is left in the bucket; returns whether that is so.

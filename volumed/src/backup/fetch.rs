@@ -2,7 +2,7 @@
 
 use objstore::{ETag, Entry, GetError, Key, ListError, ObjectStore, Purpose, Remedy};
 
-use super::damage::{Damage, classify};
+use super::damage::{Damage, Flaw, classify};
 use super::manifest::{Decoded, HEAD_BYTES, Manifest, ManifestHead, decode_head, facts_end};
 use super::names::SnapshotRef;
 use super::{Backups, MANIFEST};
@@ -48,6 +48,20 @@ impl ManifestError {
             Self::NotFound { .. } | Self::Deleted { .. } => Remedy::FixRequest,
             Self::Damaged(damage) => damage.remedy(),
             Self::Store { source, .. } => source.remedy(),
+        }
+    }
+
+    /// Returns what is wrong with the manifest of a snapshot that is known to have been uploaded; none when the store
+    /// did not say, or the snapshot was deleted.
+    #[must_use]
+    pub fn damage(&self) -> Option<Damage> {
+        match self {
+            Self::NotFound { snapshot } => Some(Damage {
+                object: snapshot.manifest_key(),
+                flaw: Flaw::Missing,
+            }),
+            Self::Damaged(damage) => Some(damage.clone()),
+            Self::Deleted { .. } | Self::Store { .. } => None,
         }
     }
 }

@@ -2,13 +2,14 @@
 
 mod base;
 mod block_list;
+mod lost;
 
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use objstore::{PutError, Remedy};
+use objstore::{ListError, PutError, Remedy};
 
 pub use base::Base;
 
@@ -16,6 +17,7 @@ use base::BaseBlocks;
 use block_list::{Block, BlockList};
 
 use super::block::{Address, BLOCK_BYTES, BlockCipher};
+use super::damage::Damage;
 use super::fetch::{ManifestError, any_manifest};
 use super::manifest::{Decoded, Manifest, ManifestHead};
 use super::names::{BlockName, IdError, SnapshotRef};
@@ -79,6 +81,15 @@ pub enum UploadError {
         #[source]
         source: ManifestError,
     },
+    /// Whether the base's blocks are still there is not known.
+    #[error("upload of {snapshot}: looking for the blocks of its base")]
+    List {
+        /// The snapshot.
+        snapshot: SnapshotRef,
+        /// What the store said.
+        #[source]
+        source: ListError,
+    },
     /// The volume's register.
     #[error("upload of {snapshot}")]
     State {
@@ -107,6 +118,7 @@ impl UploadError {
             Self::Source { .. } => Remedy::Retry,
             Self::Put { source, .. } => source.remedy(),
             Self::Manifest { source, .. } => source.remedy(),
+            Self::List { source, .. } => source.remedy(),
             Self::State { source, .. } => source.remedy(),
             Self::Abandoned { .. } => Remedy::Stop,
         }
@@ -122,7 +134,7 @@ pub enum BaseUse {
     Used,
     /// It is gone: everything was uploaded.
     Missing,
-    /// It is damaged, or under another key: everything was uploaded.
+    /// It or a block of it is damaged or lost, or it is under another key: everything was uploaded.
     Unusable,
 }
 
@@ -139,6 +151,8 @@ pub struct Uploaded {
     pub blocks_unread: u64,
     /// What became of the base.
     pub base: BaseUse,
+    /// What was found wrong with it.
+    pub base_damage: Option<Damage>,
 }
 
 /// Uploads a snapshot, and returns when its manifest is durable in the bucket.
@@ -199,6 +213,7 @@ pub async fn upload(
             blocks_new: 0,
             blocks_unread: 0,
             base: BaseUse::None,
+            base_damage: None,
         });
     }
     state::open(
@@ -209,12 +224,26 @@ pub async fn upload(
     .await
     .map_err(|source| run.state(source))?;
     // Only now: what a base names is safe from a sweep because this upload was open when the base was read.
-    let (base, base_use) = run.read_base(base_snapshot).await?;
-    let parent = base.as_ref().map(|base| base.head.snapshot_id.clone());
-    let blocks = base.map(|base| BaseBlocks::new(&base, head.size_bytes, changed.as_deref()));
+    let found = run.read_base(base_snapshot).await?;
+    let parent = found.manifest.as_ref().map(|base| base.head.snapshot_id.clone());
+    let blocks = found
+        .manifest
+        .map(|base| BaseBlocks::new(&base, head.size_bytes, changed.as_deref()));
     let head = ManifestHead { parent, ..head };
-    run.blocks_and_manifest(head, blocks.unwrap_or_default(), base_use)
-        .await
+    let uploaded = run.blocks_and_manifest(head, blocks.unwrap_or_default()).await?;
+    Ok(Uploaded {
+        base: found.base,
+        base_damage: found.damage,
+        ..uploaded
+    })
+}
+
+/// A base as it was found.
+struct FoundBase {
+    /// When it can be built on.
+    manifest: Option<Manifest>,
+    base: BaseUse,
+    damage: Option<Damage>,
 }
 
 struct Run<'a> {
@@ -268,19 +297,44 @@ impl Run<'_> {
         }
     }
 
-    async fn read_base(&self, base: Option<SnapshotRef>) -> Result<(Option<Manifest>, BaseUse), UploadError> {
-        let Some(base) = base else {
-            return Ok((None, BaseUse::None));
+    async fn read_base(&self, base: Option<SnapshotRef>) -> Result<FoundBase, UploadError> {
+        let without = |base, damage| FoundBase {
+            manifest: None,
+            base,
+            damage,
         };
-        match any_manifest(self.backups, &base).await {
-            Ok(Decoded::Complete(manifest)) if self.same_key(&manifest) => {
-                Ok((Some(manifest), BaseUse::Used))
-            }
-            Ok(Decoded::Complete(_)) | Err(ManifestError::Damaged(_)) => Ok((None, BaseUse::Unusable)),
-            Ok(Decoded::Void { .. }) | Err(ManifestError::NotFound { .. }) => Ok((None, BaseUse::Missing)),
-            Err(source) => Err(UploadError::Manifest {
-                snapshot: self.snapshot.clone(),
-                source,
+        let Some(base) = base else {
+            return Ok(without(BaseUse::None, None));
+        };
+        let manifest = match any_manifest(self.backups, &base).await {
+            Ok(Decoded::Complete(manifest)) => manifest,
+            Ok(Decoded::Void { .. }) => return Ok(without(BaseUse::Missing, None)),
+            Err(error) => match error.damage() {
+                Some(damage) if matches!(error, ManifestError::NotFound { .. }) => {
+                    return Ok(without(BaseUse::Missing, Some(damage)));
+                }
+                Some(damage) => return Ok(without(BaseUse::Unusable, Some(damage))),
+                None => {
+                    return Err(UploadError::Manifest {
+                        snapshot: self.snapshot.clone(),
+                        source: error,
+                    });
+                }
+            },
+        };
+        if !self.same_key(&manifest) {
+            return Ok(without(BaseUse::Unusable, None));
+        }
+        let lost = lost::block(&*self.backups.store, &manifest).await;
+        match lost.map_err(|source| UploadError::List {
+            snapshot: self.snapshot.clone(),
+            source,
+        })? {
+            Some(damage) => Ok(without(BaseUse::Unusable, Some(damage))),
+            None => Ok(FoundBase {
+                manifest: Some(manifest),
+                base: BaseUse::Used,
+                damage: None,
             }),
         }
     }
@@ -298,7 +352,6 @@ impl Run<'_> {
         &self,
         mut head: ManifestHead,
         base: BaseBlocks,
-        base_use: BaseUse,
     ) -> Result<Uploaded, UploadError> {
         self.progress.begin(head.size_bytes);
         let base = Arc::new(base);
@@ -341,7 +394,8 @@ impl Run<'_> {
             uploaded_bytes,
             blocks_new: new.len() as u64,
             blocks_unread,
-            base: base_use,
+            base: BaseUse::None,
+            base_damage: None,
         })
     }
 

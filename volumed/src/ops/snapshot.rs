@@ -4,7 +4,7 @@
 //! The subject is the snapshot, not the volume: while an upload waits for a dead object store, the volume is extended,
 //! attached and deleted as ever. The capture has a slice of its own, so it outlives the volume.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use operation::{Outcome, Record, StepSpec};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::context::reference;
 use super::{Context, Run, StepError, bases, capture as point_in_time, snapshot_subject, stored, unless};
 use crate::backup::{self, Base, ManifestHead, Progress};
-use crate::catalog::Change;
+use crate::catalog::{CatalogError, Change, NewEvent, Tx};
 use crate::pool::{Slice, SliceId};
 use crate::snapshot::{Snapshot, SnapshotState};
-use crate::volume::Volume;
+use crate::volume::{SnapshotId, Volume};
 
 /// Name of the operation.
 pub const SNAPSHOT: &str = "snapshot";
@@ -183,6 +183,7 @@ pub(super) async fn upload(
         Some(base) => bases::changed(ctx, base, &snapshot).await,
         None => None,
     };
+    let used = base.as_ref().map(|base| base.id.clone());
     let base = base.as_ref().map(|base| Base {
         snapshot_id: base.id.as_str(),
         changed,
@@ -205,7 +206,15 @@ pub(super) async fn upload(
     );
     let event = ctx.event(snapshot.volume_id.as_str(), "snapshot", message);
     let patch = json!({ "uploaded_bytes": uploaded.uploaded_bytes, "blocks_unread": uploaded.blocks_unread });
+    let damaged = used.zip(uploaded.base_damage);
+    if let Some((base, damage)) = &damaged {
+        tracing::error!(snapshot_id = %base, %damage, "backup is damaged; the next one does not build on it");
+    }
+    let (now, before) = (ctx.clock.now(), just_before(snapshot.created_at));
     let change = Change::new(move |tx| {
+        if let Some((base, damage)) = damaged {
+            note_damage(tx, &base, damage.to_string(), now, before)?;
+        }
         tx.edit_snapshot(&id, |s| {
             s.state = SnapshotState::Created;
             s.stored_bytes = uploaded.head.stored_bytes;
@@ -214,6 +223,39 @@ pub(super) async fn upload(
         Ok(tx.event(&event)?)
     });
     Ok(Outcome::Done { patch, change })
+}
+
+/// Returns the last moment before `at`: a damage that is dated by it casts no doubt on a snapshot of `at`.
+fn just_before(at: Timestamp) -> Timestamp {
+    at.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(at)
+}
+
+/// Enters what was found wrong with the backup of a snapshot, and tells it, once.
+///
+/// * `since`: no later backup builds on a snapshot that is not younger.
+pub(crate) fn note_damage(
+    tx: &Tx<'_>,
+    id: &SnapshotId,
+    damage: String,
+    now: Timestamp,
+    since: Timestamp,
+) -> Result<(), CatalogError> {
+    // It may have been deleted meanwhile.
+    let Some(snapshot) = tx.snapshot(id)?.filter(|s| s.state == SnapshotState::Created) else {
+        return Ok(());
+    };
+    if snapshot.damage.is_none() {
+        tx.event(&NewEvent {
+            at: now,
+            subject: snapshot.volume_id.to_string(),
+            kind: "backup_damaged",
+            message: format!("snapshot {id} cannot be restored: {damage}; take a new one"),
+        })?;
+    }
+    tx.edit_snapshot(id, |s| {
+        (s.damage, s.damaged_since) = (Some(damage), s.damaged_since.or(Some(since)));
+    })?;
+    Ok(())
 }
 
 /// Withdraws an upload: garbage collection must not wait for it, and a manifest that got through must go.

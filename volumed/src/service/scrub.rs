@@ -7,10 +7,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{Service, refusal};
-use crate::backup::{self, Damage, ManifestError, Progress, RestoreError, SnapshotRef, VerifyError};
-use crate::catalog::NewEvent;
+use crate::backup::{self, Damage, Progress, RestoreError, SnapshotRef, VerifyError};
 use crate::error::Refusal;
-use crate::ops::chain;
+use crate::ops::{chain, note_damage};
 use crate::scrub::{self, Check, Nowhere, Task};
 use crate::snapshot::{Snapshot, SnapshotState};
 use crate::volume::{SnapshotId, VolumeId};
@@ -187,8 +186,10 @@ impl Service {
                 bytes: report.bytes,
                 damages: words(&report.damages),
             }),
-            Err(VerifyError::Manifest(ManifestError::Damaged(damage))) => Ok(damaged(&damage)),
-            Err(error) => Err(chain(&error)),
+            Err(error) => match lost(&error) {
+                Some(damage) => Ok(damaged(&damage)),
+                None => Err(chain(&error)),
+            },
         }
     }
 
@@ -204,8 +205,11 @@ impl Service {
                 bytes: restored.bytes_written,
                 damages: Vec::new(),
             }),
-            Err(RestoreError::Manifest(ManifestError::Damaged(damage))) => Ok(damaged(&damage)),
             Err(RestoreError::Damaged { source, .. }) => Ok(damaged(&source)),
+            Err(RestoreError::Manifest(error)) => match error.damage() {
+                Some(damage) => Ok(damaged(&damage)),
+                None => Err(chain(&error)),
+            },
             Err(error) => Err(chain(&error)),
         }
     }
@@ -227,21 +231,14 @@ impl Service {
             let Some(snapshot) = tx.snapshot(&id)?.filter(|s| s.state == SnapshotState::Created) else {
                 return Ok(());
             };
-            if let Some(damage) = found.as_ref().filter(|_| snapshot.damage.is_none()) {
-                tx.event(&NewEvent {
-                    at: now,
-                    subject: snapshot.volume_id.to_string(),
-                    kind: "backup_damaged",
-                    message: format!("snapshot {id} cannot be restored: {damage}; take a new one"),
-                })?;
-            }
             let whole = check == Check::Restore && found.is_none();
+            if let Some(damage) = found {
+                note_damage(tx, &id, damage, now, now)?;
+            }
             tx.edit_snapshot(&id, |s| {
                 s.last_scrubbed = Some(now);
                 if whole {
                     (s.last_verified, s.damage, s.damaged_since) = (Some(now), None, None);
-                } else if found.is_some() {
-                    (s.damage, s.damaged_since) = (found, s.damaged_since.or(Some(now)));
                 }
             })?;
             if whole && tx.volume(&snapshot.volume_id)?.is_some() {
@@ -254,6 +251,14 @@ impl Service {
 }
 
 const RETRY: Duration = Duration::from_secs(300);
+
+/// Returns the damage of a finished snapshot's manifest, if that is why it was not read.
+pub(super) fn lost(error: &VerifyError) -> Option<Damage> {
+    match error {
+        VerifyError::Manifest(source) => source.damage(),
+        VerifyError::Store { .. } => None,
+    }
+}
 
 fn words(damages: &[Damage]) -> Vec<String> {
     damages.iter().map(ToString::to_string).collect()

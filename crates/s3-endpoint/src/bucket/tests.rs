@@ -51,6 +51,10 @@ fn get(bucket: &Bucket, key: &str) -> Result<(Vec<u8>, String), BucketError> {
 }
 
 fn keys(bucket: &Bucket) -> Vec<String> {
+    list(bucket).unwrap()
+}
+
+fn list(bucket: &Bucket) -> Result<Vec<String>, BucketError> {
     let query = Query {
         limit: usize::MAX,
         ..Query::default()
@@ -235,6 +239,37 @@ fn an_object_whose_record_is_damaged_is_not_taken_for_absent() {
     bucket.delete("HEAD", &Condition::None).unwrap();
     put(&bucket, "HEAD", b"epoch 1", "", &Condition::Absent).unwrap();
     assert_eq!(keys(&real(directory.path())), ["HEAD"]);
+}
+
+#[test]
+fn an_object_whose_file_is_removed_is_gone_for_readers_and_listings_alike() {
+    let directory = tempfile::tempdir().unwrap();
+    let bucket = real(directory.path());
+    for key in ["a", "b", "c"] {
+        put(&bucket, key, b"body", "", &Condition::None).unwrap();
+    }
+    let file = |key| directory.path().join("objects").join(file_name(key));
+    std::fs::remove_file(file("a")).unwrap();
+    assert!(matches!(get(&bucket, "a"), Err(BucketError::NoSuchKey)));
+    std::fs::remove_file(file("b")).unwrap();
+    assert_eq!(keys(&bucket), ["c"]);
+    // As after a start: what is gone does not stand in the way of another.
+    put(&bucket, "a", b"again", "", &Condition::Absent).unwrap();
+    assert_eq!(keys(&bucket), ["a", "c"]);
+}
+
+#[test]
+fn while_the_disk_is_away_nothing_is_said_to_be_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let bucket = real(directory.path());
+    put(&bucket, "a", b"body", "", &Condition::None).unwrap();
+    let (objects, away) = (directory.path().join("objects"), directory.path().join("away"));
+    std::fs::rename(&objects, &away).unwrap();
+    assert!(matches!(get(&bucket, "a"), Err(BucketError::Io { .. })));
+    assert!(matches!(list(&bucket), Err(BucketError::Io { .. })));
+    std::fs::rename(&away, &objects).unwrap();
+    assert_eq!(get(&bucket, "a").unwrap().0, b"body");
+    assert_eq!(keys(&bucket), ["a"]);
 }
 
 #[test]

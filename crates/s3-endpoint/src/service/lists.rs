@@ -41,7 +41,7 @@ pub(super) async fn list_v2(
         after,
         input.max_keys,
     )?;
-    let page = page(service, &input.bucket, &query, &credential.prefix, encode)?;
+    let page = page(service, &input.bucket, &query, credential.prefix, encode).await?;
     let key_count = i32::try_from(page.contents.len() + page.common_prefixes.len()).ok();
     let output = ListObjectsV2Output {
         name: Some(input.bucket),
@@ -87,7 +87,7 @@ pub(super) async fn list_v1(
         after,
         input.max_keys,
     )?;
-    let page = page(service, &input.bucket, &query, &credential.prefix, encode)?;
+    let page = page(service, &input.bucket, &query, credential.prefix, encode).await?;
     let next_marker = page.next.as_ref().map(|next| match next {
         After::Key(marker) | After::CommonPrefix(marker) => encode(marker),
     });
@@ -123,11 +123,11 @@ fn query(
     })
 }
 
-fn page(
+async fn page(
     service: &Service,
     bucket: &str,
     query: &Query,
-    visible_prefix: &str,
+    visible_prefix: String,
     encode: fn(&str) -> String,
 ) -> S3Result<Page> {
     let bucket = service.bucket(bucket)?;
@@ -138,24 +138,30 @@ fn page(
             next: None,
         });
     }
-    let visible = |key: &str| key.starts_with(visible_prefix);
-    Ok(bucket.list(query, visible, |items, more| {
-        let next = items.last().filter(|_| more).map(Item::after);
-        let (mut contents, mut common_prefixes) = (Vec::new(), Vec::new());
-        for item in items {
-            match item {
-                Item::Object(key, indexed) => contents.push(object(encode(key), indexed)),
-                Item::CommonPrefix(prefix) => common_prefixes.push(CommonPrefix {
-                    prefix: Some(encode(&prefix)),
-                }),
-            }
+    let query = query.clone();
+    let listed = move || {
+        let visible = |key: &str| key.starts_with(&visible_prefix);
+        bucket.list(&query, visible, |items, more| of_items(items, more, encode))
+    };
+    Ok(service.blocking(listed).await??)
+}
+
+fn of_items(items: Vec<Item<'_, Indexed>>, more: bool, encode: fn(&str) -> String) -> Page {
+    let next = items.last().filter(|_| more).map(Item::after);
+    let (mut contents, mut common_prefixes) = (Vec::new(), Vec::new());
+    for item in items {
+        match item {
+            Item::Object(key, indexed) => contents.push(object(encode(key), indexed)),
+            Item::CommonPrefix(prefix) => common_prefixes.push(CommonPrefix {
+                prefix: Some(encode(&prefix)),
+            }),
         }
-        Page {
-            contents,
-            common_prefixes,
-            next,
-        }
-    }))
+    }
+    Page {
+        contents,
+        common_prefixes,
+        next,
+    }
 }
 
 fn object(key: String, indexed: &Indexed) -> Object {

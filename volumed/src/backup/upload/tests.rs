@@ -105,6 +105,29 @@ async fn a_base_that_is_gone_or_damaged_means_a_full_upload() {
 }
 
 #[tokio::test]
+async fn a_base_that_lost_a_block_is_told_and_means_a_full_upload() {
+    let (store, backups) = memory_backups();
+    let image = Memory::of_blocks(3);
+    image.set(0, small_block(1));
+    image.set(1, small_block(2));
+    put(&backups, "vs_1", &image, None).await;
+    let blocks = keys(&store, "backup/vol_1234abcd/b/").await;
+    store.delete(&blocks[1], MANIFEST).await.unwrap();
+    // Not even what is known not to have changed.
+    let next = put_changed(&backups, "vs_2", &image, "vs_1", Vec::new()).await;
+    assert_eq!(
+        (next.base, next.blocks_new, next.blocks_unread),
+        (BaseUse::Unusable, 2, 0)
+    );
+    let damage = next.base_damage.unwrap();
+    assert_eq!(damage.to_string(), format!("object {}: missing", blocks[1]));
+    let report = verify(&backups, &snapshot("vs_2"), &Progress::default())
+        .await
+        .unwrap();
+    assert!(report.is_whole());
+}
+
+#[tokio::test]
 async fn an_image_of_another_size_is_refused() {
     let (_, backups) = memory_backups();
     let head = head_of(VOLUME, "vs_1", 3 * BLOCK_BYTES as u64);
@@ -210,12 +233,17 @@ async fn a_failure_of_any_store_call_is_made_good_by_calling_again() {
         (Call::Put, Fault::FailAfter),
         (Call::Get, Fault::FailBefore),
         (Call::Get, Fault::Short { got_bytes: 3 }),
+        (Call::List, Fault::FailBefore),
     ] {
         let mut struck = 0;
         for skip in 0..10 {
             struck += u32::from(crash_and_retry(call, fault.clone(), skip).await);
         }
-        let least = if call == Call::Put { 5 } else { 3 };
+        let least = match call {
+            Call::Put => 5,
+            Call::List => 1,
+            _ => 3,
+        };
         assert!(struck >= least, "{call:?} {fault:?} struck {struck} times only");
     }
 }
