@@ -144,6 +144,47 @@ async fn an_xfs_volume_lives_on_a_directory_of_the_host() {
     story("xfs").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ext4_that_cannot_grow_while_it_is_mounted_grows_when_it_is_attached_again() {
+    let mut volumed = Volumed::new().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place(dir.path().join("data"));
+    let _running = volumed.start().await.unwrap();
+    let client = volumed.client();
+    let volume = made(&client, &volumed, "ext4").await;
+    mounted(&client, &volume, &place.0).await.unwrap();
+    let path = format!("/v1/volumes/{volume}");
+    let _: Value = client.delete(&format!("{path}/mount")).await.unwrap();
+    // Nothing reserved for more groups: no kernel grows it past 8 GiB while it is mounted.
+    let slice = volumed.path(&format!("volumed/pool/v-{volume}.img"));
+    run(
+        "mke2fs",
+        &["-q", "-F", "-t", "ext4", "-b", "4096", "-O", "^resize_inode"],
+        &slice,
+    );
+    mounted(&client, &volume, &place.0).await.unwrap();
+    fs::write(place.0.join("kept"), b"through it all").unwrap();
+    let grown: Value = client
+        .put(&format!("{path}/extend"), &json!({"size_gb": 20}))
+        .await
+        .unwrap();
+    assert_eq!(grown["needs_restart"], true, "{grown}");
+    let events: Vec<Value> = client.get("/v1/events").await.unwrap();
+    let told = events.iter().rfind(|event| event["kind"] == "extended").unwrap();
+    assert!(
+        told["message"].as_str().unwrap().contains("attached again"),
+        "{told}"
+    );
+
+    let _: Value = client.delete(&format!("{path}/mount")).await.unwrap();
+    mounted(&client, &volume, &place.0).await.unwrap();
+    assert!(blocks(&place.0) > 19 << 30, "{}", blocks(&place.0));
+    assert_eq!(fs::read(place.0.join("kept")).unwrap(), b"through it all");
+    let shown: Value = client.get(&path).await.unwrap();
+    assert_eq!(shown["needs_restart"], false, "{shown}");
+    let _: Value = client.delete(&format!("{path}/mount")).await.unwrap();
+}
+
 fn run(program: &str, args: &[&str], path: &Path) {
     let done = Command::new(program).args(args).arg(path).status().unwrap();
     assert!(done.success(), "{program} {args:?} {}", path.display());

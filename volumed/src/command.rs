@@ -23,6 +23,9 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// How long a walk through a pool's metadata may take.
 pub const METADATA_TIME_LIMIT: Duration = Duration::from_secs(600);
 
+/// How long a check of a whole file system may take, or its growth while it is not mounted.
+pub const FILE_SYSTEM_TIME_LIMIT: Duration = Duration::from_secs(3_600);
+
 /// Where programs are looked for.
 const FOLDERS: [&str; 6] = [
     "/usr/sbin",
@@ -54,6 +57,8 @@ pub enum Program {
     Mke2fs,
     /// Makes XFS.
     MkfsXfs,
+    /// Checks ext4.
+    E2fsck,
     /// Grows ext4.
     Resize2fs,
     /// Grows XFS.
@@ -62,7 +67,7 @@ pub enum Program {
 
 impl Program {
     /// Every program.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Lvm,
         Self::Dmsetup,
         Self::Cryptsetup,
@@ -72,6 +77,7 @@ impl Program {
         Self::Umount,
         Self::Mke2fs,
         Self::MkfsXfs,
+        Self::E2fsck,
         Self::Resize2fs,
         Self::XfsGrowfs,
     ];
@@ -88,6 +94,7 @@ impl Program {
             Self::Umount => "umount",
             Self::Mke2fs => "mke2fs",
             Self::MkfsXfs => "mkfs.xfs",
+            Self::E2fsck => "e2fsck",
             Self::Resize2fs => "resize2fs",
             Self::XfsGrowfs => "xfs_growfs",
         }
@@ -101,7 +108,7 @@ impl Program {
             Self::Cryptsetup => "cryptsetup-bin",
             Self::ThinDelta => "thin-provisioning-tools",
             Self::Losetup | Self::Mount | Self::Umount => "mount",
-            Self::Mke2fs | Self::Resize2fs => "e2fsprogs",
+            Self::Mke2fs | Self::E2fsck | Self::Resize2fs => "e2fsprogs",
             Self::MkfsXfs | Self::XfsGrowfs => "xfsprogs",
         }
     }

@@ -3,6 +3,7 @@
 //! What the kernel has (loop devices, mappings, mounts) outlives volumed and dies with the host: every call looks first and
 //! does what is missing.
 
+mod ext4;
 pub mod linux;
 mod mount_table;
 
@@ -91,6 +92,9 @@ pub trait HostMounts: Send + Sync + Debug {
     async fn format(&self, block: &Path, fstype: FsType) -> Result<(), HostError>;
 
     /// Mounts a block device on a directory, which is made when missing and must be empty.
+    ///
+    /// An ext4 that is smaller than its device is checked and grown before: not every one can be grown while it is mounted.
+    /// One that cannot be grown is mounted as it is; [`grow`](Self::grow) says then what is in the way.
     async fn mount(&self, block: &Path, path: &Path, fstype: FsType) -> Result<(), HostError>;
 
     /// Unmounts the slice from a directory; anything else mounted there stays.

@@ -1,7 +1,7 @@
 //! The host's devices and mounts by util-linux, cryptsetup and the file systems' own tools.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, FileTypeExt as _};
 use std::path::{Path, PathBuf};
@@ -10,15 +10,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Deserialize;
 
+use super::ext4;
 use super::mount_table::{self, Mount};
 use super::{Content, HostError, HostMounts};
 use crate::bulk::Layout;
-use crate::command::{CommandError, Commands, Invocation, Program};
+use crate::command::{CommandError, Commands, FILE_SYSTEM_TIME_LIMIT, Invocation, Program};
 use crate::pool::Device;
 use crate::volume::{FsType, FsUsage, VolumeId};
 
 const MIB: u64 = 1 << 20;
 const MIB_LEN: usize = 1 << 20;
+/// What e2fsck ends with when it put something right, and all is well now.
+const E2FSCK_REPAIRED: i32 = 1;
 /// What umount ends with when it did not unmount.
 const UMOUNT_REFUSED: i32 = 32;
 
@@ -110,6 +113,43 @@ impl LinuxHost {
         let call = Invocation::new(Program::Cryptsetup, args).with_input(passphrase.clone());
         self.commands.succeed(&call).await?;
         Ok(node)
+    }
+
+    /// Makes an ext4 that nobody has mounted as large as its device, if it is smaller; returns whether it was.
+    async fn fit(&self, block: &Path) -> Result<bool, HostError> {
+        let path = block.to_owned();
+        let sizes = blocking(move || {
+            let device_bytes = File::open(&path)?.seek(io::SeekFrom::End(0))?;
+            Ok((ext4::size_bytes(&path)?, device_bytes))
+        });
+        let (fs_bytes, device_bytes) = sizes.await.map_err(|source| io_error("read", block, source))?;
+        // Less than a MiB more is what rounding leaves.
+        if fs_bytes.is_none_or(|fs_bytes| fs_bytes.saturating_add(MIB) > device_bytes) {
+            return Ok(false);
+        }
+        let slowly = |program, args: &[&str]| {
+            let mut call = Invocation::new(program, args.iter().copied());
+            call.time_limit = FILE_SYSTEM_TIME_LIMIT;
+            call
+        };
+        let block = text(block);
+        // Without a check just before it resize2fs refuses.
+        match self
+            .commands
+            .succeed(&slowly(Program::E2fsck, &["-f", "-p", &block]))
+            .await
+        {
+            Ok(_)
+            | Err(CommandError::Failed {
+                code: E2FSCK_REPAIRED,
+                ..
+            }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.commands
+            .succeed(&slowly(Program::Resize2fs, &[&block]))
+            .await?;
+        Ok(true)
     }
 }
 
@@ -257,6 +297,18 @@ impl HostMounts for LinuxHost {
         }
         let directory = path.to_owned();
         blocking(move || prepare_directory(&directory)).await?;
+        if fstype == FsType::Ext4 {
+            match self.fit(block).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::info!(block = %block.display(), "file system grown before it is mounted")
+                }
+                Err(error) => {
+                    let error = crate::ops::chain(&error);
+                    tracing::warn!(block = %block.display(), error, "file system not grown before it is mounted");
+                }
+            }
+        }
         // Whoever wrote the volume, its files give nobody rights on the host.
         let options = "nosuid,nodev";
         let args = ["-t", fstype.name(), "-o", options, &text(block), &text(path)];

@@ -133,8 +133,13 @@ pub(super) async fn settle(ctx: &Context, record: &Record) -> Result<Run, StepEr
         .unwrap_or(true);
     let fs_bytes = record.state.get("fs_bytes").and_then(serde_json::Value::as_u64);
     let grew = fs_bytes.is_none_or(|fs| fs >= to.bytes() / 100 * FS_PER_CENT_MIN);
+    let on_host = ctx.volume(&id).await?.host_path.is_some();
     let needs_restart = told || !grew;
     let message = match (needs_restart, fs_bytes) {
+        (true, _) if on_host => format!(
+            "extended to {} GB; the file system grows when the volume is detached from this host and attached again",
+            to.get()
+        ),
         (true, _) => format!(
             "extended to {} GB; the file system grows at the next start",
             to.get()

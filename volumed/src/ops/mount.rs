@@ -108,15 +108,21 @@ pub(super) async fn mount(ctx: &Context, record: &Record) -> Result<Run, StepErr
     ctx.host()?.mount(&block, &target.path, fstype).await?;
     // It may have been extended while it was nowhere. A file system that cannot be grown can be used all the same.
     let grown = ctx.host()?.grow(&id, device, &target.path, fstype).await;
+    let mut message = format!("mounted on {}", target.path.display());
     let needs_restart = grown.is_err();
     let usage = match grown {
         Ok(usage) => usage,
         Err(error) => {
-            tracing::warn!(volume_id = %id, error = %super::chain(&error), "file system of the host not grown");
-            ctx.host()?.usage(&target.path).await?
+            let why = super::chain(&error);
+            tracing::warn!(volume_id = %id, error = why, "file system of the host not grown");
+            let usage = ctx.host()?.usage(&target.path).await?;
+            message.push_str(&format!(
+                ", but its file system was not grown to the volume's {} GB ({why}): see to that, then detach it and attach it again",
+                target.volume.size.get()
+            ));
+            usage
         }
     };
-    let message = format!("mounted on {}", target.path.display());
     let event = ctx.event(id.as_str(), "mounted", message);
     Ok(Outcome::changed(Change::new(move |tx| {
         tx.edit_volume(&id, |v| {
