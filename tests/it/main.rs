@@ -11,6 +11,7 @@ mod incremental;
 mod kill_rounds;
 mod names;
 mod point_in_time;
+mod pool_place;
 mod pool_walk;
 mod power_cut;
 mod store_damage;

@@ -1,5 +1,6 @@
 //! The configuration file.
 
+mod apart;
 mod lvm;
 
 use std::path::{Path, PathBuf};
@@ -272,6 +273,18 @@ pub enum CheckError {
         /// What is wrong.
         what: &'static str,
     },
+    /// Two pools that would promise the same room.
+    #[error(
+        "pools {first} and {second} share {shared}: both would promise its room; keep one of them, or give each its own"
+    )]
+    Shared {
+        /// The one that comes first.
+        first: String,
+        /// The other.
+        second: String,
+        /// What both use.
+        shared: String,
+    },
     /// A journal or a cache of a size that it cannot have.
     #[error("bottomless.ring_bytes must be at least 16777216, and it and cache_bytes multiples of 4096")]
     Bottomless,
@@ -359,6 +372,14 @@ impl Config {
             scrub: self.scrub.settings(),
             answer_within: ANSWER_WITHIN,
         })
+    }
+
+    /// Checks that no two pools have their bytes in one place, as this host resolves their paths.
+    ///
+    /// # Errors
+    /// [`CheckError::Shared`] names both.
+    pub fn check_places(&self) -> Result<(), CheckError> {
+        apart::check(&self.pools_or_default(), apart::on_this_host)
     }
 
     /// Returns the configured pools, or the default one. A pool `default` of files is where it is without any

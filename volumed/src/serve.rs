@@ -155,6 +155,7 @@ async fn context(
     registry: &daemon::metrics::Metrics,
 ) -> Result<Context, ServeError> {
     let settings = config.settings()?;
+    config.check_places()?;
     let random: Arc<dyn Random> = Arc::new(OsRandom);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let workers = Workers::start(threads).map_err(ServeError::Threads)?;
