@@ -13,7 +13,7 @@ use std::{
     fs::File,
     os::unix::fs::FileExt as _,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -164,6 +164,17 @@ impl Volumed {
         }
     }
 
+    /// Runs `volumed scrub` to its end.
+    ///
+    /// # Panics
+    /// When the program cannot be run.
+    #[must_use]
+    pub fn scrub(&self) -> Output {
+        let mut command = Command::new(programs().join("volumed"));
+        command.args(["scrub", "--config"]).arg(self.path("config.toml"));
+        command.output().expect("volumed is there")
+    }
+
     /// Returns a client of its socket.
     #[must_use]
     pub fn client(&self) -> Client {
@@ -223,7 +234,7 @@ impl Volumed {
         Ok(id)
     }
 
-    /// Returns the names of all files in the pool, relative to it.
+    /// Returns the names of all files in the pool but its marker, relative to it.
     ///
     /// # Errors
     /// When the pool cannot be listed.
@@ -236,7 +247,7 @@ impl Volumed {
                 let path: PathBuf = entry?.path();
                 if path.is_dir() {
                     folders.push(path);
-                } else {
+                } else if !path.ends_with(".hangar-pool") {
                     files.push(path.strip_prefix(&pool)?.display().to_string());
                 }
             }

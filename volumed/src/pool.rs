@@ -6,6 +6,7 @@
 
 pub mod bottomless;
 mod capacity;
+mod door;
 pub mod file;
 pub mod lvm;
 mod pressure;
@@ -309,19 +310,7 @@ pub trait Pool: Send + Sync + Debug {
     /// Measures what the pressure rules look at: by default how much of what is ours or free, less the reserve, is taken.
     async fn reading(&self) -> Result<Reading, PoolError> {
         let usage = self.usage().await?;
-        let room_bytes = usage
-            .allocated_bytes
-            .saturating_add(usage.free_bytes)
-            .saturating_sub(self.capacity().reserve_bytes);
-        let data = Gauge {
-            what: "data",
-            used_bytes: usage.allocated_bytes,
-            room_bytes,
-        };
-        Ok(Reading {
-            gauges: vec![data],
-            fault: None,
-        })
+        Ok(Reading::of_data(&usage, &self.capacity()))
     }
 
     /// Makes a slice whose first and last MiB read as zeros. Makes nothing when it is there with that size.
@@ -382,6 +371,16 @@ pub trait Pool: Send + Sync + Debug {
     /// that is not known for certain, and then everything must be read. Both captures are finished.
     async fn changed(&self, _base: &Slice, _slice: &Slice) -> Option<Vec<Range<u64>>> {
         None
+    }
+
+    /// Returns what tells its place from any other, once it was used; none where that is not needed.
+    fn place(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns the names of what lies in it and is neither a slice nor its own.
+    async fn foreign(&self) -> Result<Vec<String>, PoolError> {
+        Ok(Vec::new())
     }
 
     /// Says whether it can be used. One that is not opens by itself, in [`tend`](Self::tend), when what it lacked is there.

@@ -100,6 +100,7 @@ pub async fn serve(ctx: daemon::Context, config: Config) -> Result<(), ServeErro
     let registry = daemon::metrics::Metrics::new();
     let metrics = Metrics::new(registry.clone());
     let context = context(&config, disk, &registry).await?;
+    pools::note_places(&context).await?;
     crate::ops::amend(&context).await?;
     report_strays(&context).await;
     report_lost(&context).await;
@@ -167,14 +168,15 @@ async fn context(
         }
     };
     let images = Images::new(Arc::clone(&disk), bulk, workers.clone());
+    let catalog = Catalog::open(&config.catalog(), CATALOG_QUEUE_LEN)?;
     let opener = pools::Opener {
         disk: Arc::clone(&disk),
         images,
         workers: workers.clone(),
         random: Arc::clone(&random),
+        catalog: catalog.clone(),
     };
     let mut pools = opener.open_all(config.pools_or_default()).await?;
-    let catalog = Catalog::open(&config.catalog(), CATALOG_QUEUE_LEN)?;
     let keys = KeyRing::new(
         ClusterKey::load_or_make(&*disk, &config.cluster_key(), &*random)?,
         config.cluster_key(),

@@ -6,18 +6,23 @@
 //! always has an owner: what lists as ours without a row was put there by somebody else and is reported, never removed.
 
 mod build;
+mod place;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use crashsafe::{Disk, OpenOptions};
 use tokio_util::sync::CancellationToken;
 
+pub use place::Known;
+
+use super::door::Door;
 use super::{
-    Capabilities, Capacity, Copied, Device, Found, Pool, PoolError, PoolUsage, PressureRules, Slice, SliceId,
-    ZeroEnd,
+    Capabilities, Capacity, Copied, Device, Fault, Found, Pool, PoolError, PoolUsage, PressureRules, Reading,
+    Shed, Slice, SliceId, ZeroEnd,
 };
 use crate::bulk::{self, ImageError, ImageSink, ImageSource, Images, Layout, Workers};
 use crate::luks;
@@ -64,14 +69,23 @@ pub struct FilePool {
     images: Images,
     workers: Workers,
     random: Arc<dyn Random>,
+    door: Arc<Door>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What the pool knows of its folder.
+#[derive(Debug, Default)]
+struct Seen {
+    known: Known,
+    /// Whether the file system reflinks.
     reflink: bool,
 }
 
 impl FilePool {
-    /// Opens the pool: makes its folder and finds out whether the file system reflinks.
+    /// Makes the pool and opens it, whatever marker is in its folder.
     ///
     /// # Errors
-    /// [`PoolError::Io`] when the folder cannot be made or written.
+    /// As [`try_open`](Self::try_open).
     pub async fn open(
         config: FilePoolConfig,
         disk: Arc<dyn Disk>,
@@ -79,25 +93,59 @@ impl FilePool {
         workers: Workers,
         random: Arc<dyn Random>,
     ) -> Result<Self, PoolError> {
-        let mut pool = Self {
+        let pool = Self::closed(config, Known::default(), disk, images, workers, random);
+        pool.try_open().await?;
+        Ok(pool)
+    }
+
+    /// Makes the pool without looking for its folder.
+    pub fn closed(
+        config: FilePoolConfig,
+        known: Known,
+        disk: Arc<dyn Disk>,
+        images: Images,
+        workers: Workers,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        let seen = Seen {
+            known,
+            reflink: false,
+        };
+        Self {
             config,
             disk,
             images,
             workers,
             random,
-            reflink: false,
-        };
-        pool.reflink = pool.blocking("probe", "folder", Self::prepare).await?;
-        Ok(pool)
+            door: Arc::new(Door::new()),
+            seen: Arc::new(Mutex::new(seen)),
+        }
     }
 
-    fn prepare(&self) -> io::Result<bool> {
+    /// Opens the pool: sees that its folder is the one that the catalog knows, makes it at its first use, and finds out
+    /// whether its file system reflinks.
+    ///
+    /// # Errors
+    /// [`PoolError::Closed`] with what is wrong and what to do. Every call gets that then, until a later try does better.
+    pub async fn try_open(&self) -> Result<(), PoolError> {
+        let this = self.clone();
+        let opened = self.workers.run(move || this.prepare()).await;
+        self.door.set(opened.err());
+        self.door.pass(&self.config.name)
+    }
+
+    fn prepare(&self) -> Result<(), Fault> {
+        let id = self.settle()?;
+        let reflink = self.probe().map_err(|error| self.unfit(&error))?;
+        let mut seen = self.seen();
+        seen.reflink = reflink;
+        seen.known.id = Some(id);
+        Ok(())
+    }
+
+    fn probe(&self) -> io::Result<bool> {
         let dir = &self.config.path;
-        self.disk.create_dir_all("pool:open:create_dir", dir)?;
-        if let Some(parent) = dir.parent() {
-            self.disk.sync_dir("pool:open:sync_parent", parent)?;
-        }
-        let (from, to) = (dir.join(".reflink-probe"), dir.join(".reflink-probe.copy"));
+        let (from, to) = (dir.join(place::PROBE), dir.join(place::PROBE_COPY));
         self.remove_if_there(&from)?;
         self.remove_if_there(&to)?;
         let file = self.disk.open("pool:probe:open", &from, OpenOptions::CREATE)?;
@@ -107,6 +155,31 @@ impl FilePool {
         self.remove_if_there(&from)?;
         self.remove_if_there(&to)?;
         Ok(reflink)
+    }
+
+    /// Sees that the folder is still the pool's: its disk may have gone while volumed ran.
+    async fn look(&self) -> Result<(), PoolError> {
+        let this = self.clone();
+        let seen = self.workers.run(move || this.identify()).await;
+        let fault = match seen {
+            Ok(Some(_)) => None,
+            // It was marked when it was opened.
+            Ok(None) => Some(self.missing_place("its marker is not there", &self.known())),
+            Err(fault) => Some(fault),
+        };
+        if let Some(fault) = &fault {
+            tracing::error!(pool = self.config.name, why = fault.sentence, "pool shut");
+        }
+        self.door.set(fault);
+        self.door.pass(&self.config.name)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> Known {
+        self.seen().known.clone()
     }
 
     fn path(&self, id: &SliceId) -> PathBuf {
@@ -124,6 +197,7 @@ impl FilePool {
         slice: impl Into<String>,
         work: impl FnOnce(&Self) -> io::Result<T> + Send + 'static,
     ) -> Result<T, PoolError> {
+        self.door.pass(&self.config.name)?;
         let this = self.clone();
         let done = self.workers.run(move || work(&this)).await;
         done.map_err(|source| self.io(doing, &slice.into(), source))
@@ -223,9 +297,10 @@ impl Pool for FilePool {
     }
 
     fn capabilities(&self) -> Capabilities {
+        let reflink = self.seen().reflink;
         Capabilities {
-            reflink: self.reflink,
-            atomic_snapshot: self.reflink,
+            reflink,
+            atomic_snapshot: reflink,
             encryption: true,
             deltas: false,
         }
@@ -237,6 +312,20 @@ impl Pool for FilePool {
 
     fn pressure_rules(&self) -> PressureRules {
         self.config.pressure
+    }
+
+    async fn reading(&self) -> Result<Reading, PoolError> {
+        if self.door.is_open() {
+            // Said where it was found, and told below.
+            let _shut = self.look().await;
+        }
+        match self.door.fault() {
+            Some(fault) => Ok(Reading {
+                gauges: Vec::new(),
+                fault: Some(fault),
+            }),
+            None => Ok(Reading::of_data(&self.usage().await?, &self.config.capacity)),
+        }
     }
 
     async fn usage(&self) -> Result<PoolUsage, PoolError> {
@@ -252,6 +341,7 @@ impl Pool for FilePool {
     }
 
     async fn create(&self, slice: &Slice) -> Result<(), PoolError> {
+        self.look().await?;
         if self.already(slice).await? {
             return Ok(());
         }
@@ -313,18 +403,20 @@ impl Pool for FilePool {
             file_bytes(target),
             "a copy has the size and the kind of its source"
         );
-        let copied = if self.reflink {
+        let reflink = self.seen().reflink;
+        let copied = if reflink {
             Copied::Atomically
         } else {
             Copied::Plainly
         };
+        self.look().await?;
         if self.already(target).await? {
             return Ok(copied);
         }
         if self.length(&source.id).await?.is_none() {
             return Err(self.missing(&source.id));
         }
-        if self.reflink {
+        if reflink {
             let (from, to) = (self.path(&source.id), self.unfinished(&target.id));
             let linked = self.blocking("reflink", target.id.name(), move |pool| {
                 pool.remove_if_there(&to)?;
@@ -351,6 +443,7 @@ impl Pool for FilePool {
     }
 
     async fn copy_begin(&self, slice: &Slice) -> Result<PathBuf, PoolError> {
+        self.look().await?;
         self.lay_out(slice, None).await?;
         Ok(self.unfinished(&slice.id))
     }
@@ -382,15 +475,7 @@ impl Pool for FilePool {
         let listed = self.blocking("list", "folder", |pool| {
             let mut found = Vec::new();
             for entry in pool.disk.list(&pool.config.path)? {
-                let (stem, complete) = match (
-                    entry.name.strip_suffix(FINAL),
-                    entry.name.strip_suffix(UNFINISHED),
-                ) {
-                    (Some(stem), _) => (stem, true),
-                    (None, Some(stem)) => (stem, false),
-                    (None, None) => continue,
-                };
-                let Some(id) = SliceId::from_name(stem) else {
+                let Some((id, complete)) = place::slice_of(&entry.name) else {
                     continue;
                 };
                 let stat = pool.disk.stat(&pool.config.path.join(&entry.name))?;
@@ -426,6 +511,7 @@ impl Pool for FilePool {
     }
 
     async fn open_source(&self, slice: &Slice) -> Result<Box<dyn ImageSource>, PoolError> {
+        self.door.pass(&self.config.name)?;
         let opened = self
             .images
             .open_source(&self.path(&slice.id), slice.size_bytes, &slice.layout)
@@ -434,11 +520,46 @@ impl Pool for FilePool {
     }
 
     async fn open_sink(&self, slice: &Slice) -> Result<Box<dyn ImageSink>, PoolError> {
+        self.door.pass(&self.config.name)?;
         let opened = self
             .images
             .open_sink(&self.path(&slice.id), slice.size_bytes, &slice.layout)
             .await;
         Ok(Box::new(opened.map_err(|source| self.image(&slice.id, source))?))
+    }
+
+    fn place(&self) -> Option<String> {
+        self.known().id
+    }
+
+    async fn foreign(&self) -> Result<Vec<String>, PoolError> {
+        let listed = self.blocking("list", "folder", |pool| {
+            let entries = pool.disk.list(&pool.config.path)?;
+            let ours = |name: &str| {
+                place::slice_of(name).is_some()
+                    || [place::MARKER, place::PROBE, place::PROBE_COPY].contains(&name)
+            };
+            let mut names: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
+            names.retain(|name| !ours(name));
+            Ok(names)
+        });
+        listed.await
+    }
+
+    fn is_open(&self) -> bool {
+        self.door.is_open()
+    }
+
+    async fn tend(&self, now: Instant) -> Vec<Shed> {
+        if self.door.is_due(now) {
+            if self.try_open().await.is_ok() {
+                tracing::info!(pool = self.config.name, "pool opened");
+            }
+        } else if self.door.is_open() {
+            // Said where it was found.
+            let _shut = self.look().await;
+        }
+        Vec::new()
     }
 }
 

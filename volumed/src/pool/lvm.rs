@@ -20,11 +20,12 @@ mod thin;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use crashsafe::Disk;
 
+use super::door::Door;
 use super::{
     Capabilities, Capacity, Copied, Device, Fault, Found, Pool, PoolError, PoolUsage, PressureRules, Reading,
     Shed, Slice, SliceId, ZeroEnd,
@@ -100,16 +101,7 @@ pub struct LvmPool {
     watch: Mutex<Watch>,
     /// Held while a metadata snapshot is: there is one a thin pool.
     metadata: tokio::sync::Mutex<()>,
-    /// Why it is not open; none once it is.
-    closed: Mutex<Option<Closed>>,
-}
-
-/// A pool that could not be opened yet.
-#[derive(Debug)]
-struct Closed {
-    fault: Fault,
-    /// When [`Pool::tend`] last tried.
-    tried: Option<Instant>,
+    door: Door,
 }
 
 /// What the pool remembers between two looks.
@@ -123,9 +115,6 @@ struct Watch {
     /// The newest look failed: said once, not every second.
     unseen: bool,
 }
-
-/// Time between two tries to open a pool.
-const OPEN_EVERY: Duration = Duration::from_secs(5);
 
 impl LvmPool {
     /// Makes the pool and opens it.
@@ -157,10 +146,6 @@ impl LvmPool {
             LvmKind::Linear { .. } => Policy::default(),
         };
         let crypt = Crypt::new(Arc::clone(group.commands()), group.mapper());
-        let fault = Fault {
-            state: "missing",
-            sentence: "it was not looked for yet".to_owned(),
-        };
         Self {
             config,
             group,
@@ -175,7 +160,7 @@ impl LvmPool {
                 unseen: false,
             }),
             metadata: tokio::sync::Mutex::default(),
-            closed: Mutex::new(Some(Closed { fault, tried: None })),
+            door: Door::new(),
         }
     }
 
@@ -186,8 +171,7 @@ impl LvmPool {
     /// then gets [`PoolError::Closed`], until a later try does better.
     pub async fn try_open(&self) -> Result<(), PoolError> {
         let begun = self.begin().await;
-        let fault = begun.as_ref().err().map(|error| self.fault(error));
-        *self.lock_closed() = fault.map(|fault| Closed { fault, tried: None });
+        self.door.set(begun.as_ref().err().map(|error| self.fault(error)));
         begun
     }
 
@@ -225,33 +209,13 @@ impl LvmPool {
         }
     }
 
-    fn lock_closed(&self) -> std::sync::MutexGuard<'_, Option<Closed>> {
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Tries again to open the pool, when it is time.
     async fn tend_closed(&self, now: Instant) {
-        match &mut *self.lock_closed() {
-            Some(closed)
-                if closed
-                    .tried
-                    .is_none_or(|at| now.saturating_duration_since(at) >= OPEN_EVERY) =>
-            {
-                closed.tried = Some(now);
-            }
-            _ => return,
+        if !self.door.is_due(now) {
+            return;
         }
-        match self.begin().await {
-            Ok(()) => {
-                *self.lock_closed() = None;
-                tracing::info!(pool = self.config.name, "pool opened");
-            }
-            Err(error) => {
-                let fault = self.fault(&error);
-                if let Some(closed) = &mut *self.lock_closed() {
-                    closed.fault = fault;
-                }
-            }
+        if self.try_open().await.is_ok() {
+            tracing::info!(pool = self.config.name, "pool opened");
         }
     }
 
@@ -270,12 +234,7 @@ impl LvmPool {
 
     /// Reads the group of a pool that is open.
     async fn report(&self, doing: &'static str) -> Result<Report, PoolError> {
-        if let Some(closed) = &*self.lock_closed() {
-            return Err(PoolError::Closed {
-                pool: self.config.name.clone(),
-                why: closed.fault.sentence.clone(),
-            });
-        }
+        self.door.pass(&self.config.name)?;
         self.read(doing).await
     }
 
@@ -430,8 +389,7 @@ impl Pool for LvmPool {
             gauges: Vec::new(),
             fault: Some(fault),
         };
-        let closed = self.lock_closed().as_ref().map(|closed| closed.fault.clone());
-        if let Some(fault) = closed {
+        if let Some(fault) = self.door.fault() {
             return Ok(faulty(fault));
         }
         let report = match self.read("read the gauges of").await {
@@ -551,7 +509,7 @@ impl Pool for LvmPool {
     }
 
     fn is_open(&self) -> bool {
-        self.lock_closed().is_none()
+        self.door.is_open()
     }
 
     async fn tend(&self, now: Instant) -> Vec<Shed> {

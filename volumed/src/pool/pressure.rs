@@ -3,6 +3,8 @@
 //! This is about bytes that are in use. What is promised is bounded by [`Capacity`](super::Capacity); a pool whose file
 //! system others fill, or that was overcommitted, keeps within its promises and fills up all the same.
 
+use super::{Capacity, PoolUsage};
+
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +46,25 @@ pub struct Reading {
     pub gauges: Vec<Gauge>,
     /// What is wrong with it.
     pub fault: Option<Fault>,
+}
+
+impl Reading {
+    /// Measures how much of what is ours or free, less the reserve, is taken.
+    pub fn of_data(usage: &PoolUsage, capacity: &Capacity) -> Self {
+        let room_bytes = usage
+            .allocated_bytes
+            .saturating_add(usage.free_bytes)
+            .saturating_sub(capacity.reserve_bytes);
+        let data = Gauge {
+            what: "data",
+            used_bytes: usage.allocated_bytes,
+            room_bytes,
+        };
+        Self {
+            gauges: vec![data],
+            fault: None,
+        }
+    }
 }
 
 /// From when on a pool warns and refuses, in per cent of its room.

@@ -13,18 +13,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::ServeError;
 use crate::bulk::{Images, Workers};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, TxError};
 use crate::command::{Program, SystemCommands};
 use crate::config::{Config, LvmConfig, PoolConfig};
 use crate::keys::{ClusterKey, WrappedKey};
 use crate::lvm::group::VolumeGroup;
+use crate::ops::Context;
 use crate::pool::bottomless::{BottomlessConfig, BottomlessPool, DiskKeys};
-use crate::pool::file::{FilePool, FilePoolConfig};
+use crate::pool::file::{FilePool, FilePoolConfig, Known};
 use crate::pool::lvm::{LvmPool, LvmPoolConfig};
 use crate::pool::{Capacity, Pool, PoolError, Shed};
 use crate::random::Random;
 use crate::service::Service;
-use crate::volume::VolumeId;
+use crate::volume::{Volume, VolumeId, VolumeState};
 
 /// Time between two looks at a pool: less than its headroom lasts when it is filled at full speed.
 const TEND_EVERY: Duration = Duration::from_secs(1);
@@ -36,6 +37,7 @@ pub(super) struct Opener {
     pub(super) images: Images,
     pub(super) workers: Workers,
     pub(super) random: Arc<dyn Random>,
+    pub(super) catalog: Catalog,
 }
 
 impl Opener {
@@ -57,9 +59,15 @@ impl Opener {
                     capacity,
                     pressure,
                 };
+                let known = known(&self.catalog, &file.name).await?;
                 let (disk, random) = (Arc::clone(&self.disk), Arc::clone(&self.random));
-                let pool = FilePool::open(file, disk, self.images.clone(), self.workers.clone(), random);
-                pools.push(Arc::new(pool.await?));
+                let (images, workers) = (self.images.clone(), self.workers.clone());
+                let pool = FilePool::closed(file, known, disk, images, workers, random);
+                if let Err(error) = pool.try_open().await {
+                    // As below.
+                    tracing::error!(pool = pool.name(), error = %crate::ops::chain(&error), "pool not opened");
+                }
+                pools.push(Arc::new(pool));
                 continue;
             };
             let group = match groups.get(&lvm.vg) {
@@ -84,6 +92,41 @@ impl Opener {
         }
         Ok(pools)
     }
+}
+
+/// Name of the catalog's setting that holds the id in the marker of a pool's place.
+fn setting(pool: &str) -> String {
+    format!("pool_place:{pool}")
+}
+
+/// Returns what the catalog knows of the place of a pool.
+async fn known(catalog: &Catalog, pool: &str) -> Result<Known, TxError> {
+    let pool = pool.to_owned();
+    let known = catalog.transact(move |tx| {
+        let volumes = tx.existing_volumes()?;
+        let stands = |v: &Volume| v.pool == pool && v.state != VolumeState::Creating;
+        Ok(Known {
+            id: tx.setting(&setting(&pool))?,
+            has_volumes: volumes.iter().any(stands),
+        })
+    });
+    known.await
+}
+
+/// Enters the places of pools that were used for the first time.
+pub(super) async fn note_places(context: &Context) -> Result<(), TxError> {
+    for pool in context.pools.all() {
+        let Some(place) = pool.place() else { continue };
+        let setting = setting(pool.name());
+        let noted = context.catalog.transact(move |tx| {
+            if tx.setting(&setting)?.as_ref() != Some(&place) {
+                tx.set_setting(&setting, &place)?;
+            }
+            Ok(())
+        });
+        noted.await?;
+    }
+    Ok(())
 }
 
 /// What the catalog and the key file say of a volume's key.
@@ -165,6 +208,9 @@ async fn tend_one_until(service: &Service, pool: &dyn Pool, shutdown: &Cancellat
         let was_open = pool.is_open();
         let shed = pool.tend(tokio::time::Instant::now().into_std()).await;
         if !was_open && pool.is_open() {
+            if let Err(error) = note_places(context).await {
+                tracing::warn!(error = %crate::ops::chain(&error), "place of a pool not noted");
+            }
             super::report_strays(context).await;
             super::report_lost(context).await;
             service.remount().await;

@@ -1,6 +1,7 @@
 use crashsafe::RealDisk;
 use zeroize::Zeroizing;
 
+use super::place::MARKER;
 use super::*;
 use crate::testing::CountingRandom;
 use crate::volume::{SnapshotId, VolumeId};
@@ -228,4 +229,147 @@ fn room_is_what_is_ours_and_free_less_the_reserve() {
     assert_eq!(rules(100, 1.0).promisable_bytes(&usage), 400);
     assert_eq!(rules(100, 2.5).promisable_bytes(&usage), 1000);
     assert_eq!(rules(900, 1.0).promisable_bytes(&usage), 0);
+}
+
+struct Places {
+    dir: tempfile::TempDir,
+}
+
+impl Places {
+    fn folder(&self) -> PathBuf {
+        self.dir.path().join("pool")
+    }
+
+    fn pool(&self, name: &str, known: Known) -> FilePool {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let images = Images::new(Arc::clone(&disk), None, Workers::inline());
+        let config = FilePoolConfig {
+            name: name.into(),
+            path: self.folder(),
+            allocation: Allocation::Sparse,
+            capacity: Capacity {
+                reserve_bytes: 0,
+                overcommit_ratio: 1.0,
+            },
+            pressure: PressureRules::default(),
+        };
+        let random: Arc<dyn Random> = Arc::new(CountingRandom::default());
+        FilePool::closed(config, known, disk, images, Workers::inline(), random)
+    }
+
+    /// What is left of the folder while its disk is not mounted.
+    fn unmount(&self) {
+        std::fs::rename(self.folder(), self.dir.path().join("disk")).unwrap();
+        std::fs::create_dir(self.folder()).unwrap();
+    }
+
+    fn mount(&self) {
+        std::fs::remove_dir(self.folder()).unwrap();
+        std::fs::rename(self.dir.path().join("disk"), self.folder()).unwrap();
+    }
+}
+
+fn known(id: Option<String>) -> Known {
+    Known {
+        id,
+        has_volumes: false,
+    }
+}
+
+#[tokio::test]
+async fn a_folder_without_its_disk_takes_nothing_and_opens_by_itself_when_the_disk_is_back() {
+    let places = Places {
+        dir: tempfile::tempdir().unwrap(),
+    };
+    let pool = places.pool("p", Known::default());
+    pool.try_open().await.unwrap();
+    let slice = raw(volume(1), SIZE);
+    pool.create(&slice).await.unwrap();
+
+    // Under a pool that runs: the very next request notices.
+    places.unmount();
+    let refused = pool.create(&raw(volume(2), SIZE)).await;
+    assert!(matches!(refused, Err(PoolError::Closed { .. })), "{refused:?}");
+    assert!(!pool.is_open());
+    let fault = pool.reading().await.unwrap().fault.unwrap();
+    assert_eq!(fault.state, "missing");
+    for gone in [pool.list().await.err(), pool.delete(&volume(1)).await.err()] {
+        assert!(matches!(gone, Some(PoolError::Closed { .. })), "{gone:?}");
+    }
+
+    // And at the next start.
+    let again = places.pool("p", known(pool.place()));
+    let why = again.try_open().await.unwrap_err().to_string();
+    assert!(why.contains("mount its disk") && why.contains(MARKER), "{why}");
+    assert_eq!(std::fs::read_dir(places.folder()).unwrap().count(), 0);
+    places.mount();
+    let now = Instant::now();
+    for pool in [&pool, &again] {
+        assert!(pool.tend(now).await.is_empty());
+        assert!(pool.is_open());
+        assert!(pool.exists(&volume(1)).await.unwrap());
+    }
+    assert_eq!(again.place(), pool.place());
+}
+
+#[tokio::test]
+async fn a_folder_of_another_pool_or_of_another_node_is_not_used() {
+    let places = Places {
+        dir: tempfile::tempdir().unwrap(),
+    };
+    let pool = places.pool("p", Known::default());
+    pool.try_open().await.unwrap();
+    for (other, what) in [
+        (places.pool("q", Known::default()), "folder of pool p"),
+        (places.pool("p", known(Some("other".into()))), "another node"),
+    ] {
+        let why = other.try_open().await.unwrap_err().to_string();
+        assert!(why.contains(what), "{why}");
+        assert_eq!(other.reading().await.unwrap().fault.unwrap().state, "missing");
+    }
+    // A catalog that was lost finds its pool again.
+    places.pool("p", Known::default()).try_open().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_from_before_there_were_markers_is_marked_when_it_has_slices() {
+    let places = Places {
+        dir: tempfile::tempdir().unwrap(),
+    };
+    let pool = places.pool("p", Known::default());
+    pool.try_open().await.unwrap();
+    pool.create(&raw(volume(1), SIZE)).await.unwrap();
+    std::fs::remove_file(places.folder().join(MARKER)).unwrap();
+    let unmarked = Known {
+        id: None,
+        has_volumes: true,
+    };
+    places.unmount();
+    let why = places.pool("p", unmarked.clone()).try_open().await.unwrap_err();
+    assert!(why.to_string().contains("none of its volumes"), "{why}");
+    places.mount();
+    places.pool("p", unmarked.clone()).try_open().await.unwrap();
+    assert!(places.folder().join(MARKER).exists());
+
+    // Its disk is lost for good, and somebody says so as the sentence tells.
+    std::fs::remove_dir_all(places.folder()).unwrap();
+    std::fs::create_dir(places.folder()).unwrap();
+    let pool = places.pool("p", unmarked);
+    let why = pool.try_open().await.unwrap_err().to_string();
+    let command = why.split('`').nth(1).unwrap();
+    let done = std::process::Command::new("sh").args(["-c", command]).status();
+    assert!(done.unwrap().success(), "{command}");
+    pool.try_open().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_neither_a_slice_nor_the_pools_own_is_named() {
+    let s = setup(Allocation::Sparse).await;
+    s.pool.create(&raw(volume(1), SIZE)).await.unwrap();
+    let folder = s._dir.path().join("pool");
+    std::fs::write(folder.join("notes.txt"), "x").unwrap();
+    std::fs::write(folder.join("v-notours.img"), "x").unwrap();
+    let mut foreign = s.pool.foreign().await.unwrap();
+    foreign.sort();
+    assert_eq!(foreign, ["notes.txt", "v-notours.img"]);
 }

@@ -2,6 +2,8 @@
 
 mod fake;
 
+use std::time::Duration;
+
 use crashsafe::RealDisk;
 
 use super::*;
@@ -555,7 +557,7 @@ async fn a_pool_without_its_volume_group_says_so_and_opens_when_the_group_is_the
         // Not before its time.
         pool.tend(now + Duration::from_secs(1)).await;
         assert!(!pool.is_open());
-        pool.tend(now + OPEN_EVERY).await;
+        pool.tend(now + crate::pool::door::OPEN_EVERY).await;
         assert!(pool.is_open());
         pool.create(&volume).await.unwrap();
         assert_eq!(pool.reading().await.unwrap().fault, None);
