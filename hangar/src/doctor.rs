@@ -121,6 +121,13 @@ async fn examine(layout: &Layout, programs: &Programs, assets: &std::path::Path)
         pools::unknown_slices(listed),
         pools::snapshot_room(listed),
     ]);
+    let inspected = pools::inspected(layout).await;
+    let inspected = inspected.as_ref();
+    findings.extend([
+        pools::volumes(inspected),
+        pools::snapshots(inspected),
+        pools::foreign_files(inspected),
+    ]);
     findings.push(store::key(health.as_ref()));
     findings.push(store::zones(node.as_ref().ok()));
     if let Err(error @ daemon::config_file::ConfigError::Parse { .. }) = &node {

@@ -88,3 +88,40 @@ async fn two_pools_in_one_folder_keep_volumed_from_starting() {
     let error = volumed.start().await.unwrap_err().to_string();
     assert!(error.contains("pools default and second share folder"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_without_slice_or_pool_and_what_others_put_into_a_pool_are_listed() {
+    let mut volumed = Volumed::new().await.unwrap();
+    let running = volumed.start().await.unwrap();
+    let client = volumed.client();
+    let inspected = async |client: &Client| client.get::<Value>("/v1/inspection").await.unwrap();
+    let volume = volumed.create(&client, &json!({"name": "data"})).await.unwrap();
+    assert_eq!(inspected(&client).await["without_slice"], json!([]));
+    let folder = volumed.path("volumed/pool");
+    fs::write(folder.join("notes.txt"), "x").unwrap();
+    fs::remove_file(folder.join(format!("v-{volume}.img"))).unwrap();
+    let found = inspected(&client).await;
+    let stranded = json!([{"volume_id": volume, "pool": "default"}]);
+    assert_eq!(found["without_slice"], stranded, "{found}");
+    assert_eq!(found["without_pool"], json!([]), "{found}");
+    assert_eq!(
+        found["foreign_files"],
+        json!([{"pool": "default", "name": "notes.txt"}]),
+        "{found}"
+    );
+
+    drop(running);
+    let file = volumed.path("config.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let text = text
+        .replace("name = \"default\"", "name = \"other\"")
+        .replace("volumed/pool", "volumed/other");
+    fs::write(&file, text).unwrap();
+    let _running = volumed.start().await.unwrap();
+    let found = inspected(&client).await;
+    assert_eq!(
+        (&found["without_pool"], &found["without_slice"]),
+        (&stranded, &json!([])),
+        "{found}"
+    );
+}

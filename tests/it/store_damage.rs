@@ -41,12 +41,14 @@ async fn a_flipped_bit_in_the_embedded_store_is_named_by_verify_and_by_restore()
 async fn a_removed_object_is_damage_and_no_backup_builds_on_it() {
     for (part, known) in [("/b/", true), ("/b/", false), ("/m/", true), ("/m/", false)] {
         let mut volumed = Volumed::new().await.unwrap();
-        let _running = volumed.start().await.unwrap();
+        let running = volumed.start().await.unwrap();
         let client = volumed.client();
         let first = snapshot_of_a_written_volume(&volumed, &client).await.unwrap();
+        assert_eq!(volumed.scrub().status.code(), Some(0));
         let object = volumed.remove_an_object(part).await.unwrap();
         let named = format!("object {object}: missing");
         if known {
+            assert_eq!(volumed.scrub().status.code(), Some(1));
             assert_eq!(verify(&client, &first).await.unwrap(), json!([named]));
         }
         // Also when nobody had looked: the upload looks for what it would build on.
@@ -76,6 +78,12 @@ async fn a_removed_object_is_damage_and_no_backup_builds_on_it() {
         let events: Vec<Value> = client.get("/v1/events").await.unwrap();
         let told = events.iter().filter(|event| event["kind"] == "backup_damaged");
         assert_eq!(told.count(), 1, "{part} {known}");
+        let inspection: Value = client.get("/v1/inspection").await.unwrap();
+        let damaged = &inspection["damaged_snapshots"];
+        assert_eq!(damaged.as_array().map(Vec::len), Some(1), "{inspection}");
+        assert_eq!(damaged[0]["snapshot_id"], json!(first), "{inspection}");
+        drop(running);
+        assert_eq!(volumed.scrub().status.code(), Some(2), "nobody to ask");
     }
 }
 

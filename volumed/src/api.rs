@@ -28,6 +28,7 @@ pub fn router(service: Service) -> Router {
     let router = Router::new()
         .route("/v1/health", get(node::health))
         .route("/v1/pools", get(node::pools))
+        .route("/v1/inspection", get(node::inspection))
         .route("/v1/gc", post(node::gc))
         .route("/v1/scrub", post(node::scrub))
         .route("/v1/operations", get(node::operations))

@@ -105,7 +105,7 @@ pub enum Command {
     },
     /// Have the daemon read backups back from the bucket: a sample of blocks, or all of them.
     ///
-    /// Exit status 1 when something is damaged, 3 when something could not be read.
+    /// Exit status 0 when all that was read is right, 1 when something is damaged, 2 when something, or the daemon, could not be asked.
     Scrub {
         /// The daemon's configuration file.
         #[arg(long)]

@@ -15,6 +15,11 @@ use volumed::volume::VolumeId;
 /// Reading a whole bucket back takes its time.
 const SCRUB_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
+/// `scrub` found damage.
+const DAMAGED: u8 = 1;
+/// `scrub` could not look at everything; what it saw was right. So do wrong arguments end.
+const NOT_CHECKED: u8 = 2;
+
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve { config } => daemon::run("volumed", async |ctx| {
@@ -155,7 +160,7 @@ fn scrub(config: &Path, request: &ScrubRequest, json: bool) -> ExitCode {
         Ok(())
     });
     if asked != ExitCode::SUCCESS {
-        return asked;
+        return ExitCode::from(NOT_CHECKED);
     }
     if json {
         println!("{}", serde_json::json!(found));
@@ -173,10 +178,10 @@ fn scrub(config: &Path, request: &ScrubRequest, json: bool) -> ExitCode {
         found.errors.iter().for_each(|why| println!("not read: {why}"));
     }
     if found.scrubbed.iter().any(|look| !look.damages.is_empty()) {
-        ExitCode::from(1)
+        ExitCode::from(DAMAGED)
     } else if found.errors.is_empty() {
         ExitCode::SUCCESS
     } else {
-        ExitCode::from(3)
+        ExitCode::from(NOT_CHECKED)
     }
 }

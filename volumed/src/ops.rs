@@ -25,7 +25,7 @@ pub(crate) use capture::mounted_here;
 pub use context::{Context, KeyRing, Locks, Pools, Settings};
 pub use expire::EXPIRE;
 pub(crate) use newer_pool::{Home, adopted};
-pub use reconcile::{Stray, amend, lost, strays, unknown};
+pub use reconcile::{Lost, Stray, amend, lost, strays, unknown};
 
 use crate::catalog::Change;
 use crate::pool::PoolError;

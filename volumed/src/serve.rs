@@ -229,7 +229,7 @@ async fn report_lost(context: &Context) {
     for lost in crate::ops::lost(context).await {
         tracing::error!(
             pool = lost.pool,
-            slice = lost.slice,
+            volume_id = %lost.volume_id,
             "slice of a known volume is not there"
         );
     }

@@ -7,6 +7,7 @@ mod commands;
 mod create;
 mod extend;
 mod fields;
+mod inspection;
 mod keys;
 mod kinds;
 mod mounts;
@@ -30,6 +31,7 @@ pub use answers::{AttachmentView, SnapshotView, VolumeView};
 pub use attachment::UsageReport;
 pub use commands::UpdateRequest;
 pub use create::CreateRequest;
+pub use inspection::{DamagedSnapshot, ForeignFile, Inspection, Stranded};
 pub use room::Promised;
 pub use scrub::{ScrubReport, ScrubRequest, Scrubbed};
 

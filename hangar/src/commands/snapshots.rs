@@ -72,6 +72,14 @@ async fn list(arguments: SnapshotList, context: &mut Context<'_>) -> Result<(), 
     context.output.line(heading)?;
     let table = table_of(&snapshots, arguments.volume.is_none(), context.clock.now());
     context.output.raw(table.as_bytes())?;
+    for snapshot in &snapshots {
+        if let Some(damage) = snapshot["damage"].as_str() {
+            let id = text(snapshot, "id");
+            context
+                .output
+                .line(format!("{id} cannot be restored: {damage}"))?;
+        }
+    }
     let stored: u64 = snapshots
         .iter()
         .filter_map(|snapshot| snapshot["size"].as_u64())
@@ -79,6 +87,14 @@ async fn list(arguments: SnapshotList, context: &mut Context<'_>) -> Result<(), 
     context
         .output
         .line(format!("Total stored size: {}", size::bytes(stored)))
+}
+
+/// The status as people read it: one that does not restore is not just `created`.
+fn status(snapshot: &Value) -> &str {
+    match &snapshot["damage"] {
+        Value::String(_) => "damaged",
+        _ => text(snapshot, "status"),
+    }
 }
 
 fn table_of(snapshots: &[Value], with_source: bool, now: jiff::Timestamp) -> String {
@@ -102,7 +118,7 @@ fn table_of(snapshots: &[Value], with_source: bool, now: jiff::Timestamp) -> Str
                 .map_or_else(String::new, |days| days.to_string());
             let mut row = vec![
                 text(snapshot, "id").to_owned(),
-                text(snapshot, "status").to_owned(),
+                status(snapshot).to_owned(),
                 number("size"),
                 number("volume_size"),
                 when::ago_text(text(snapshot, "created_at"), now),

@@ -18,6 +18,92 @@ pub(super) async fn listed(layout: &Layout) -> Option<Vec<Value>> {
     client.get("/v1/pools").await.ok()
 }
 
+/// What volumed found that is not as it should be, when it runs.
+pub(super) async fn inspected(layout: &Layout) -> Option<Value> {
+    let client = Client::new(layout.socket("volumed")).with_timeout(Duration::from_secs(5));
+    client.get("/v1/inspection").await.ok()
+}
+
+fn words<'a>(found: &'a Value, list: &str, line: impl Fn(&dyn Fn(&str) -> &'a str) -> String) -> Vec<String> {
+    let entries = found[list].as_array().into_iter().flatten();
+    let line = |entry: &'a Value| line(&|field: &str| entry[field].as_str().unwrap_or_default());
+    entries.map(line).collect()
+}
+
+/// Whether every volume can be used where it is.
+pub(super) fn volumes(found: Option<&Value>) -> Finding {
+    const NAME: &str = "volumes";
+    let Some(found) = found else {
+        return Finding::bad(NAME, Verdict::Note, (UNKNOWN, "", ""));
+    };
+    let mut stranded = words(found, "without_slice", |word| {
+        format!("{} has no slice in pool {}", word("volume_id"), word("pool"))
+    });
+    stranded.extend(words(found, "without_pool", |word| {
+        format!(
+            "{} is of pool {}, which is not configured",
+            word("volume_id"),
+            word("pool")
+        )
+    }));
+    if stranded.is_empty() {
+        return Finding::ok(NAME, "each has its slice");
+    }
+    let follows = "they cannot be attached, and their operations fail or wait";
+    let remedy = "bring back what is missing (the file or disk, or the pool's entry in node.toml), or restore a snapshot of them: \
+                  `hangar volumes snapshots list` names those";
+    Finding::bad(NAME, Verdict::Warning, (stranded.join("; "), follows, remedy))
+}
+
+/// Whether a snapshot is known not to restore.
+pub(super) fn snapshots(found: Option<&Value>) -> Finding {
+    const NAME: &str = "snapshots";
+    let Some(found) = found else {
+        return Finding::bad(NAME, Verdict::Note, (UNKNOWN, "", ""));
+    };
+    let damaged = words(found, "damaged_snapshots", |word| {
+        format!(
+            "{} of {}: {}",
+            word("snapshot_id"),
+            word("volume_id"),
+            word("damage")
+        )
+    });
+    if damaged.is_empty() {
+        return Finding::ok(NAME, "none is known to be damaged");
+    }
+    let count = counted(damaged.len() as u64, "snapshot");
+    let found = format!("{count} damaged: {}", damaged.join("; "));
+    let follows = "they do not restore; no later backup builds on them";
+    let remedy = "take new ones (`hangar volumes snapshots create`), and look at what holds the bucket: it loses or alters objects";
+    Finding::bad(NAME, Verdict::Warning, (found, follows, remedy))
+}
+
+/// What lies in pools and is none of their slices.
+pub(super) fn foreign_files(found: Option<&Value>) -> Finding {
+    const NAME: &str = "pool folders";
+    let Some(found) = found else {
+        return Finding::bad(NAME, Verdict::Note, (UNKNOWN, "", ""));
+    };
+    let foreign = words(found, "foreign_files", |word| {
+        format!("{}/{}", word("pool"), word("name"))
+    });
+    if foreign.is_empty() {
+        return Finding::ok(NAME, "nothing but slices in them");
+    }
+    let found = format!("not hangar's: {}", foreign.join(", "));
+    let follows = "they take the pools' room, and nothing removes them";
+    Finding::bad(
+        NAME,
+        Verdict::Note,
+        (
+            found,
+            follows,
+            "move them elsewhere, or delete what nobody misses",
+        ),
+    )
+}
+
 /// Whether the next snapshot of the largest volume has the room that it takes where captures are copies.
 pub(super) fn snapshot_room(pools: Option<&[Value]>) -> Finding {
     const NAME: &str = "snapshot room";
@@ -74,7 +160,7 @@ pub(super) fn states(pools: Option<&[Value]>) -> Finding {
         return Finding::ok(NAME, format!("{} in order", names.join(", ")));
     }
     let follows = "new volumes, extends and snapshots are or will be refused there; what exists goes on as far as it can";
-    let remedy = "docs/operating/lvm-pools.md has a section for each state";
+    let remedy = "do what the reason says; docs/operating/lvm-pools.md has a section for each state of pools of logical volumes";
     Finding::bad(NAME, Verdict::Warning, (ill.join("; "), follows, remedy))
 }
 
@@ -105,8 +191,8 @@ pub(super) fn unknown_slices(pools: Option<&[Value]>) -> Finding {
     let count = counted(unknown.len() as u64, "slice");
     let found = format!("{count} of no known volume or snapshot: {}", unknown.join("; "));
     let follows = "they take room, and nothing removes them";
-    let remedy = "import the cluster key that their volumes were made with (`hangar key import`), or `lvremove` what you do not \
-                  miss";
+    let remedy = "import the cluster key that their volumes were made with (`hangar key import`), or remove what you do not miss: \
+                  `lvremove` for a logical volume, `rm` for a file";
     Finding::bad(NAME, Verdict::Warning, (found, follows, remedy))
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Answer;
 use crate::catalog::Event;
 use crate::ops::chain;
-use crate::service::{ScrubReport, ScrubRequest, Service};
+use crate::service::{Inspection, ScrubReport, ScrubRequest, Service};
 use crate::sweep::Collected;
 
 const STORE_WAIT: Duration = Duration::from_secs(3);
@@ -87,6 +87,10 @@ pub(super) async fn pools(State(service): State<Service>) -> Answer<Vec<Value>> 
         answer.push(row);
     }
     Ok(Json(answer))
+}
+
+pub(super) async fn inspection(State(service): State<Service>) -> Answer<Inspection> {
+    Ok(Json(service.inspect().await?))
 }
 
 pub(super) async fn gc(State(service): State<Service>) -> Answer<Collected> {

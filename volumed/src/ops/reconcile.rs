@@ -8,9 +8,18 @@ use super::newer_pool::{Amends, Records, amends};
 use super::{Context, chain};
 use crate::catalog::{NewEvent, Tx, TxError};
 use crate::pool::{Found, SliceId};
-use crate::volume::VolumeState;
+use crate::volume::{VolumeId, VolumeState};
 
-/// A slice that only one of catalog and pool knows.
+/// A volume of the catalog whose slice its pool does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The volume.
+    pub volume_id: VolumeId,
+    /// In which pool it should be.
+    pub pool: String,
+}
+
+/// A slice that only the pool knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stray {
     /// In which pool.
@@ -127,8 +136,8 @@ fn apply(tx: &Tx<'_>, pool: &str, amends: Amends, now: Timestamp) -> Result<(), 
     Ok(tx.event(&event(pool, message))?)
 }
 
-/// Returns the slices of volumes that their pools do not have. Volumes that are being made or removed may lack theirs.
-pub async fn lost(ctx: &Context) -> Vec<Stray> {
+/// Returns the volumes whose slices their pools do not have. Volumes that are being made or removed may lack theirs.
+pub async fn lost(ctx: &Context) -> Vec<Lost> {
     let volumes = match ctx.catalog.transact(|tx| Ok(tx.existing_volumes()?)).await {
         Ok(volumes) => volumes,
         Err(error) => {
@@ -157,10 +166,10 @@ pub async fn lost(ctx: &Context) -> Vec<Stray> {
         let here = volumes
             .iter()
             .filter(|v| v.pool == pool.name() && stands(v.state));
-        let ids = here.map(|v| SliceId::Volume(v.id.clone()));
-        lost.extend(ids.filter(|id| !found.contains(id)).map(|id| Stray {
+        let here = here.filter(|v| !found.contains(&SliceId::Volume(v.id.clone())));
+        lost.extend(here.map(|v| Lost {
+            volume_id: v.id.clone(),
             pool: pool.name().to_owned(),
-            slice: id.name(),
         }));
     }
     lost

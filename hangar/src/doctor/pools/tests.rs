@@ -44,3 +44,41 @@ fn slices_that_nobody_knows_are_listed_with_why() {
     );
     assert_eq!(unknown_slices(None).verdict, Verdict::Note);
 }
+
+#[test]
+fn what_an_inspection_found_is_told_volume_by_volume_and_snapshot_by_snapshot() {
+    let clean =
+        json!({"without_slice": [], "without_pool": [], "damaged_snapshots": [], "foreign_files": []});
+    let ill = json!({
+        "without_slice": [{"volume_id": "vol_1", "pool": "fast"}],
+        "without_pool": [{"volume_id": "vol_2", "pool": "gone"}],
+        "damaged_snapshots": [{"snapshot_id": "vs_1", "volume_id": "vol_1", "damage": "object backup/x: missing"}],
+        "foreign_files": [{"pool": "fast", "name": "notes.txt"}],
+    });
+    type Check = fn(Option<&Value>) -> Finding;
+    let checks: [(Check, Verdict, &[&str]); 3] = [
+        (
+            volumes,
+            Verdict::Warning,
+            &[
+                "vol_1 has no slice in pool fast",
+                "vol_2 is of pool gone, which is not configured",
+            ],
+        ),
+        (
+            snapshots,
+            Verdict::Warning,
+            &["1 snapshot damaged: vs_1 of vol_1: object backup/x: missing"],
+        ),
+        (foreign_files, Verdict::Note, &["fast/notes.txt"]),
+    ];
+    for (check, verdict, said) in checks {
+        assert_eq!(check(None).found, UNKNOWN);
+        assert_eq!(check(Some(&clean)).verdict, Verdict::Ok);
+        let finding = check(Some(&ill));
+        assert_eq!(finding.verdict, verdict);
+        for words in said {
+            assert!(finding.found.contains(words), "{finding:?}");
+        }
+    }
+}
