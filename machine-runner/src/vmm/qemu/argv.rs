@@ -84,6 +84,10 @@ pub fn argv(spec: &VmSpec, secrets: &[Option<String>], boot: Boot) -> Vec<String
     line.args
 }
 
+/// An export is read and written by 4 KiB. Less would be read, changed and written back by QEMU; and a file system that was made on
+/// smaller sectors could not be mounted on the host, where nobody does that.
+const EXPORT_SECTORS: &str = ",logical_block_size=4096,physical_block_size=4096";
+
 struct Line {
     args: Vec<String>,
     suffix: &'static str,
@@ -110,9 +114,13 @@ impl Line {
     }
 
     fn disk(&mut self, node: &str, serial: &str) {
+        self.disk_with(node, serial, "");
+    }
+
+    fn disk_with(&mut self, node: &str, serial: &str, more: &str) {
         self.device(
             "virtio-blk",
-            &format!(",drive={node},id=disk-{node},serial={serial}"),
+            &format!(",drive={node},id=disk-{node},serial={serial}{more}"),
         );
     }
 }
@@ -216,7 +224,11 @@ fn volume_disk(line: &mut Line, index: usize, volume: &VolumeDisk, secret: Optio
         });
     }
     line.blockdev(&format);
-    line.disk(&node, &volume.serial);
+    let sectors = match volume.export {
+        Some(_) => EXPORT_SECTORS,
+        None => "",
+    };
+    line.disk_with(&node, &volume.serial, sectors);
 }
 
 fn channels(line: &mut Line) {

@@ -171,6 +171,9 @@ fn a_logical_volume_is_a_host_device_uncached_on_io_uring_with_discards_through(
     let device = r#"{"aio":"io_uring","cache":{"direct":true,"no-flush":false},"discard":"unmap","driver":"host_device","filename":"/dev/mapper/vg0-v--vol_1","node-name":"v0-file"}"#;
     assert!(line.contains(device), "{line}");
     assert!(line.contains(r#""driver":"raw","file":"v0-file""#), "{line}");
+    let sectors =
+        "virtio-blk-device,drive=v0,id=disk-v0,serial=vol_1,logical_block_size=4096,physical_block_size=4096";
+    assert!(line.contains(sectors), "{line}");
 }
 
 #[test]
