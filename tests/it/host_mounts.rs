@@ -3,12 +3,14 @@
 use std::{
     fs::{self, File},
     io::Write as _,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use daemon::unix_http::{CallError, Client};
 use it::volumed::Volumed;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// Takes down what a failed test leaves mounted.
@@ -29,11 +31,13 @@ impl Drop for Place {
     }
 }
 
-async fn made(client: &Client, volumed: &Volumed, fstype: &str) -> String {
-    let body = json!({
-        "app": "shop", "name": "data", "region": "local", "size_gb": 1, "encrypted": false, "fstype": fstype,
-        "require_unique_zone": false,
+async fn made(client: &Client, volumed: &Volumed, fstype: &str, more: &Value) -> String {
+    let mut body = json!({
+        "app": "shop", "name": "data", "region": "local", "size_gb": 1, "fstype": fstype, "require_unique_zone": false,
     });
+    body.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
     let volume: Value = client.post("/v1/volumes", &body).await.unwrap();
     volumed.rest(client).await.unwrap();
     volume["id"].as_str().unwrap().to_owned()
@@ -66,13 +70,21 @@ fn may_grow_ext4() -> bool {
     u64::from_str_radix(effective.trim(), 16).unwrap() & (1 << 24) != 0
 }
 
-async fn story(fstype: &str) {
+fn plain() -> Value {
+    json!({"encrypted": false})
+}
+
+fn bottomless() -> Value {
+    json!({"type": "bottomless"})
+}
+
+async fn story(fstype: &str, kind: &Value) {
     let mut volumed = Volumed::new().await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let place = Place(dir.path().join("my data"));
     let mut running = volumed.start().await.unwrap();
     let client = volumed.client();
-    let volume = made(&client, &volumed, fstype).await;
+    let volume = made(&client, &volumed, fstype, kind).await;
     let shown = mounted(&client, &volume, &place.0).await.unwrap();
     assert_eq!(shown["generation"], 1, "{shown}");
     fs::create_dir(place.0.join("sub")).unwrap();
@@ -136,12 +148,60 @@ async fn story(fstype: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ext4_volume_lives_on_a_directory_of_the_host() {
-    story("ext4").await;
+    story("ext4", &plain()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_xfs_volume_lives_on_a_directory_of_the_host() {
-    story("xfs").await;
+    story("xfs", &plain()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bottomless_volume_lives_on_a_directory_of_the_host() {
+    story("ext4", &bottomless()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_on_a_bottomless_volume_of_the_host_outlive_the_process_that_serves_it() {
+    let mut volumed = Volumed::new().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place(dir.path().join("data"));
+    let _running = volumed.start().await.unwrap();
+    let client = volumed.client();
+    let volume = made(&client, &volumed, "xfs", &bottomless()).await;
+    mounted(&client, &volume, &place.0).await.unwrap();
+    let path = format!("/v1/volumes/{volume}");
+    let file = File::create(place.0.join("file")).unwrap();
+    for round in 0..5_u8 {
+        let shown: Value = client.get(&path).await.unwrap();
+        let served_by = shown["disk"]["pid"]
+            .as_i64()
+            .and_then(|pid| i32::try_from(pid).ok());
+        let pid = Pid::from_raw(served_by.expect("served")).unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+        // Waits until another serves.
+        file.write_all_at(&[round; 65_536], u64::from(round) * 65_536)
+            .unwrap();
+        file.sync_all().unwrap();
+    }
+    let snapshot = volumed.snapshot(&client, &volume).await.unwrap();
+    drop(file);
+    let _: Value = client.delete(&format!("{path}/mount")).await.unwrap();
+    assert!(!volumed.path(&format!("volumed/disks/{volume}/file")).exists());
+
+    // Somewhere else, as it was at the snapshot.
+    let body = json!({"name": "back", "snapshot_id": snapshot});
+    let back = volumed.create(&client, &body).await.unwrap();
+    let other = Place(dir.path().join("back"));
+    mounted(&client, &back, &other.0).await.unwrap();
+    let read = fs::read(other.0.join("file")).unwrap();
+    let expected: Vec<u8> = (0..5).flat_map(|round| [round; 65_536]).collect();
+    assert!(
+        read == expected,
+        "{} bytes, not those that were synced",
+        read.len()
+    );
+    let _: Value = client.delete(&format!("/v1/volumes/{back}/mount")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +211,7 @@ async fn an_ext4_that_cannot_grow_while_it_is_mounted_grows_when_it_is_attached_
     let place = Place(dir.path().join("data"));
     let _running = volumed.start().await.unwrap();
     let client = volumed.client();
-    let volume = made(&client, &volumed, "ext4").await;
+    let volume = made(&client, &volumed, "ext4", &plain()).await;
     mounted(&client, &volume, &place.0).await.unwrap();
     let path = format!("/v1/volumes/{volume}");
     let _: Value = client.delete(&format!("{path}/mount")).await.unwrap();
@@ -196,7 +256,7 @@ async fn what_was_done_behind_our_back_is_seen_and_detach_is_never_said_to_be_do
     let dir = tempfile::tempdir().unwrap();
     let _running = volumed.start().await.unwrap();
     let client = volumed.client();
-    let volume = made(&client, &volumed, "ext4").await;
+    let volume = made(&client, &volumed, "ext4", &plain()).await;
     let path = format!("/v1/volumes/{volume}/mount");
 
     // By a symbolic link, which the kernel's table does not know.
@@ -235,7 +295,7 @@ async fn a_volume_whose_slice_is_gone_is_not_held_for_ever() {
     let dir = tempfile::tempdir().unwrap();
     let _running = volumed.start().await.unwrap();
     let client = volumed.client();
-    let volume = made(&client, &volumed, "ext4").await;
+    let volume = made(&client, &volumed, "ext4", &plain()).await;
     let files = volumed.pool_files().unwrap();
     let slice = files.iter().find(|name| name.contains(&volume)).unwrap();
     fs::remove_file(volumed.path("volumed/pool").join(slice)).unwrap();

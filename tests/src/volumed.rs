@@ -5,7 +5,10 @@ use anyhow::{Context, Result, bail, ensure};
 use crashsafe::{LockError, LockFile, RealDisk};
 use daemon::unix_http::Client;
 use objstore::{Entry, ObjectStore, Purpose, S3Config, S3Store};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    mount::UnmountFlags,
+    process::{Pid, Signal, kill_process},
+};
 use s3_endpoint::{Endpoint, EndpointConfig, Listener};
 use serde_json::{Value, json};
 use std::{
@@ -372,6 +375,8 @@ impl Drop for Volumed {
             .flatten()
             .flatten()
         {
+            // Nor may its file on the host: not mounted is as good.
+            let _ = rustix::mount::unmount(disk.path().join("file"), UnmountFlags::DETACH);
             if let Err(LockError::Held { pid: Some(pid), .. }) = LockFile::acquire(disk.path().join("lock"))
                 && let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw)
             {

@@ -3,6 +3,7 @@
 //! What the kernel has (loop devices, mappings, mounts) outlives volumed and dies with the host: every call looks first and
 //! does what is missing.
 
+mod export_file;
 mod ext4;
 pub mod linux;
 mod mount_table;

@@ -40,6 +40,9 @@ pub enum ServeError {
     /// A configuration file could not be used.
     #[error(transparent)]
     Config(#[from] daemon::config_file::ConfigError),
+    /// Where this program is.
+    #[error("path of this program")]
+    Program(#[source] std::io::Error),
     /// The data directory.
     #[error("data directory {}", path.display())]
     DataDir {
@@ -200,9 +203,10 @@ async fn context(
         random,
         workers,
         runner: runner.map(|r| r as Arc<dyn MachineRunner>),
-        host: Some(Arc::new(LinuxHost::new(Arc::new(SystemCommands::find(
-            has_udev(),
-        ))))),
+        host: Some(Arc::new(LinuxHost::new(
+            Arc::new(SystemCommands::find(has_udev())),
+            std::env::current_exe().map_err(ServeError::Program)?,
+        ))),
         locks: Locks::default(),
         settings,
     })

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Deserialize;
 
+use super::export_file::ExportFile;
 use super::ext4;
 use super::mount_table::{self, Mount};
 use super::{Content, HostError, HostMounts};
@@ -29,12 +30,37 @@ const UMOUNT_REFUSED: i32 = 32;
 #[derive(Clone, Debug)]
 pub struct LinuxHost {
     commands: Arc<dyn Commands>,
+    /// The program volumed, which makes a file of an export.
+    program: PathBuf,
 }
 
 impl LinuxHost {
     /// Works by `commands`.
-    pub fn new(commands: Arc<dyn Commands>) -> Self {
-        Self { commands }
+    ///
+    /// * `program`: volumed, which makes a file of an export.
+    pub fn new(commands: Arc<dyn Commands>, program: PathBuf) -> Self {
+        Self { commands, program }
+    }
+
+    /// Returns what a loop device of an activated slice is made of, when it takes one.
+    async fn backing(device: &Device) -> Result<Option<PathBuf>, HostError> {
+        if let Some(file) = ExportFile::of(device) {
+            return Ok(Some(file.path()));
+        }
+        Ok((!Self::is_block(&device.path).await?).then(|| device.path.clone()))
+    }
+
+    /// Returns the block device that a slice is, or the loop device over it, making that.
+    async fn block(&self, device: &Device) -> Result<PathBuf, HostError> {
+        if let Some(file) = ExportFile::of(device) {
+            file.serve(&self.program).await?;
+            // By what an export is read and written; guests have the same.
+            return self.attach_loop(&file.path(), &["--sector-size=4096"]).await;
+        }
+        match Self::backing(device).await? {
+            Some(file) => self.attach_loop(&file, &[]).await,
+            None => Ok(device.path.clone()),
+        }
     }
 
     async fn command<A: Into<String>>(
@@ -53,6 +79,13 @@ impl LinuxHost {
 
     /// Returns the loop device of a file; none when it has none.
     async fn loop_of(&self, file: &Path) -> Result<Option<PathBuf>, HostError> {
+        match tokio::fs::metadata(file).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // The file of an export whose process was killed: losetup cannot look at it either.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => return loop_by_name(file),
+            Err(error) => return Err(io_error("look at", file, error)),
+        }
         let args = [
             "--json",
             "--list",
@@ -73,12 +106,18 @@ impl LinuxHost {
         Ok(listed.loopdevices.into_iter().next().map(|device| device.name))
     }
 
-    async fn attach_loop(&self, file: &Path) -> Result<PathBuf, HostError> {
+    /// Puts a loop device over a file, unless there is one.
+    ///
+    /// * `more`: further arguments.
+    async fn attach_loop(&self, file: &Path, more: &[&str]) -> Result<PathBuf, HostError> {
         if let Some(there) = self.loop_of(file).await? {
             return Ok(there);
         }
+        let file = text(file);
         // Past the page cache: else every byte is there twice, and counted against nobody.
-        let args = ["--find", "--show", "--nooverlap", "--direct-io=on", &text(file)];
+        let mut args = vec!["--find", "--show", "--nooverlap", "--direct-io=on"];
+        args.extend(more);
+        args.push(&file);
         let said = self.command(Program::Losetup, args).await?;
         match said.trim() {
             "" => Err(HostError::Output {
@@ -163,6 +202,21 @@ struct Loop {
     name: PathBuf,
 }
 
+/// Returns the loop device whose file has, or had, this path, as the kernel knows it.
+fn loop_by_name(file: &Path) -> Result<Option<PathBuf>, HostError> {
+    let devices = Path::new("/sys/block");
+    let failed = |source| io_error("list", devices, source);
+    for device in std::fs::read_dir(devices).map_err(failed)? {
+        let device = device.map_err(failed)?;
+        // Devices that are no loop devices, or have no file, have no such entry.
+        let backing = std::fs::read(device.path().join("loop/backing_file"));
+        if backing.is_ok_and(|backing| backing.trim_ascii_end() == file.as_os_str().as_bytes()) {
+            return Ok(Some(Path::new("/dev").join(device.file_name())));
+        }
+    }
+    Ok(None)
+}
+
 fn mapping(name: &str) -> PathBuf {
     Path::new("/dev/mapper").join(name)
 }
@@ -175,7 +229,7 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn io_error(doing: &'static str, path: &Path, source: io::Error) -> HostError {
+pub(super) fn io_error(doing: &'static str, path: &Path, source: io::Error) -> HostError {
     HostError::Io {
         doing,
         path: path.to_owned(),
@@ -184,7 +238,7 @@ fn io_error(doing: &'static str, path: &Path, source: io::Error) -> HostError {
 }
 
 /// What is mounted on a directory, on top. The kernel's table has no symbolic links in its paths.
-async fn mounted_at(path: &Path) -> Result<Option<Mount>, HostError> {
+pub(super) async fn mounted_at(path: &Path) -> Result<Option<Mount>, HostError> {
     let real = tokio::fs::canonicalize(path).await;
     let path = real.as_deref().unwrap_or(path);
     let table = tokio::fs::read("/proc/self/mountinfo").await;
@@ -220,7 +274,7 @@ fn look(block: &Path, size_bytes: u64) -> io::Result<Content> {
 }
 
 /// Runs something that waits for the disk where waiting is allowed.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
@@ -233,11 +287,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 #[async_trait]
 impl HostMounts for LinuxHost {
     async fn map(&self, id: &VolumeId, device: &Device) -> Result<PathBuf, HostError> {
-        let block = if Self::is_block(&device.path).await? {
-            device.path.clone()
-        } else {
-            self.attach_loop(&device.path).await?
-        };
+        let block = self.block(device).await?;
         self.open_crypt(&block, &mapping_name(id), &device.layout).await
     }
 
@@ -246,19 +296,28 @@ impl HostMounts for LinuxHost {
         if matches!(device.layout, Layout::Luks { .. }) && mapping(&name).exists() {
             self.command(Program::Cryptsetup, ["close", &name]).await?;
         }
-        if Self::is_block(&device.path).await? {
-            return Ok(());
+        let export = ExportFile::of(device);
+        if let Some(export) = &export
+            && !export.is_mounted().await?
+        {
+            return export.end().await;
         }
-        while let Some(node) = self.loop_of(&device.path).await? {
+        let Some(file) = Self::backing(device).await? else {
+            return Ok(());
+        };
+        while let Some(node) = self.loop_of(&file).await? {
             let detached = self.command(Program::Losetup, ["--detach", &text(&node)]).await;
             // The kernel says yes to a device in use, and lets go of it when it is not any more.
-            match (self.loop_of(&device.path).await?, detached) {
+            match (self.loop_of(&file).await?, detached) {
                 (Some(still), Ok(_)) if still == node => return Err(HostError::Busy { path: node }),
                 (Some(still), Err(error)) if still == node => return Err(error),
                 _ => {}
             }
         }
-        Ok(())
+        match export {
+            Some(export) => export.end().await,
+            None => Ok(()),
+        }
     }
 
     async fn content(&self, block: &Path, size_bytes: u64) -> Result<Content, HostError> {
@@ -322,8 +381,10 @@ impl HostMounts for LinuxHost {
         // Nothing is mapped for this: what is not there cannot be mounted.
         let block = match &device.layout {
             Layout::Luks { .. } => Some(mapping(&mapping_name(id))),
-            Layout::Raw if Self::is_block(&device.path).await? => Some(device.path.clone()),
-            Layout::Raw => self.loop_of(&device.path).await?,
+            Layout::Raw => match Self::backing(device).await? {
+                Some(file) => self.loop_of(&file).await?,
+                None => Some(device.path.clone()),
+            },
         };
         if block.is_none_or(|block| block.as_os_str().as_bytes() != mount.source) {
             return Ok(());
@@ -348,8 +409,11 @@ impl HostMounts for LinuxHost {
         path: &Path,
         fstype: FsType,
     ) -> Result<FsUsage, HostError> {
-        if !Self::is_block(&device.path).await? {
-            let node = self.attach_loop(&device.path).await?;
+        if let Some(file) = Self::backing(device).await? {
+            let node = self.block(device).await?;
+            // A file that is an export has the size that it had when somebody last looked.
+            let looked = tokio::fs::metadata(&file).await;
+            looked.map_err(|source| io_error("look at", &file, source))?;
             self.command(Program::Losetup, ["--set-capacity", &text(&node)])
                 .await?;
         }

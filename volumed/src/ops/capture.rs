@@ -19,16 +19,12 @@ pub(super) async fn copy(
     target: &Slice,
     cancelled: &CancellationToken,
 ) -> Result<(), StepError> {
-    is_settled(volume)?;
+    prepare(ctx, volume).await?;
     let pool = ctx.pool(&volume.pool)?;
     let source = ctx.slice(volume)?;
     let Some(machine_id) = &volume.attached_machine_id else {
         return plain_or_atomic(&**pool, &source, target, cancelled).await;
     };
-    if let Some(path) = &volume.host_path {
-        // What was written before the request is in the snapshot, synced or not.
-        ctx.host()?.sync(path).await?;
-    }
     if pool.capabilities().atomic_snapshot || pool.exists(&target.id).await? {
         return plain_or_atomic(&**pool, &source, target, cancelled).await;
     }
@@ -70,15 +66,19 @@ pub(super) async fn copy(
     Ok(())
 }
 
-/// Fails for now while a volume is being extended: its slice may be longer than its record says.
-pub(super) fn is_settled(volume: &Volume) -> Result<(), StepError> {
-    match volume.extending_to {
-        Some(_) => Err(StepError::Later(format!(
+/// Has a volume ready for being captured. Fails for now while it is being extended: its slice may be longer than its record says.
+pub(super) async fn prepare(ctx: &Context, volume: &Volume) -> Result<(), StepError> {
+    if volume.extending_to.is_some() {
+        return Err(StepError::Later(format!(
             "volume {} is being extended",
             volume.id
-        ))),
-        None => Ok(()),
+        )));
     }
+    if let Some(path) = &volume.host_path {
+        // What was written before the request is in the snapshot, synced or not.
+        ctx.host()?.sync(path).await?;
+    }
+    Ok(())
 }
 
 async fn plain_or_atomic(

@@ -53,7 +53,7 @@ pub(super) async fn clone(
     };
     match ctx.pool(&source.pool)?.disk_snapshots() {
         Some(disks) => {
-            capture::is_settled(&source)?;
+            capture::prepare(ctx, &source).await?;
             unless(cancelled, async { Ok(branch(disks, &source_id, &target).await?) }).await?;
         }
         None => capture::copy(ctx, &source, &target, cancelled).await?,

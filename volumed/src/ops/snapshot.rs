@@ -40,7 +40,7 @@ pub(super) async fn capture(
     // Found complete after a crash: then it is of the moment before that crash, and the size is still the record's.
     let stored_bytes = match ctx.pool(&volume.pool)?.disk_snapshots() {
         Some(disks) => {
-            point_in_time::is_settled(&volume)?;
+            point_in_time::prepare(ctx, &volume).await?;
             unless(cancelled, async {
                 Ok(disks.take(&volume.id, id.as_str()).await?)
             })

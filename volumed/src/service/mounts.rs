@@ -30,11 +30,6 @@ impl Service {
                 pool.name()
             )));
         }
-        if pool.is_bottomless() {
-            return Err(Refusal::invalid(format!(
-                "volume {id} is bottomless and cannot be mounted on the host yet; attach it to a machine"
-            )));
-        }
         let command = Command::Mount {
             path: path.to_owned(),
         };
