@@ -223,7 +223,9 @@ async fn an_ext4_that_cannot_grow_while_it_is_mounted_grows_when_it_is_attached_
         &slice,
     );
     mounted(&client, &volume, &place.0).await.unwrap();
-    fs::write(place.0.join("kept"), b"through it all").unwrap();
+    let mut kept = File::create(place.0.join("kept")).unwrap();
+    kept.write_all(b"through it all").unwrap();
+    drop(kept);
     let grown: Value = client
         .put(&format!("{path}/extend"), &json!({"size_gb": 20}))
         .await

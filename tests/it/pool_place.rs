@@ -2,6 +2,7 @@
 
 use std::{fs, time::Duration};
 
+use crashsafe::{Disk as _, RealDisk};
 use daemon::unix_http::{CallError, Client};
 use it::volumed::Volumed;
 use serde_json::{Value, json};
@@ -44,7 +45,7 @@ async fn a_pool_on_a_disk_that_is_not_mounted_makes_nothing_and_opens_by_itself_
     let mut running = Some(running);
     for restart in [false, true] {
         // What a disk leaves that is not mounted: the empty folder below.
-        fs::rename(&folder, &disk).unwrap();
+        RealDisk.rename("it:unmount", &folder, &disk).unwrap();
         fs::create_dir(&folder).unwrap();
         if restart {
             running.take().unwrap().kill_hard().unwrap();
@@ -59,7 +60,7 @@ async fn a_pool_on_a_disk_that_is_not_mounted_makes_nothing_and_opens_by_itself_
         assert_eq!(pool(&client).await["state"], "missing");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
         fs::remove_dir(&folder).unwrap();
-        fs::rename(&disk, &folder).unwrap();
+        RealDisk.rename("it:mount", &disk, &folder).unwrap();
         opened(&client).await;
         let path = format!("/v1/volumes/{volume}");
         let held: Value = client
@@ -83,7 +84,8 @@ async fn two_pools_in_one_folder_keep_volumed_from_starting() {
         "[[pools]]\nname = \"second\"\npath = \"{}/pool\"\n",
         link.display()
     );
-    fs::write(&file, format!("{text}{second}")).unwrap();
+    let text = format!("{text}{second}");
+    crashsafe::write_atomic(&RealDisk, "it:config", &file, text.as_bytes(), 0o600).unwrap();
     fs::create_dir_all(volumed.path("volumed/pool")).unwrap();
     let error = volumed.start().await.unwrap_err().to_string();
     assert!(error.contains("pools default and second share folder"), "{error}");
@@ -98,7 +100,7 @@ async fn volumes_without_slice_or_pool_and_what_others_put_into_a_pool_are_liste
     let volume = volumed.create(&client, &json!({"name": "data"})).await.unwrap();
     assert_eq!(inspected(&client).await["without_slice"], json!([]));
     let folder = volumed.path("volumed/pool");
-    fs::write(folder.join("notes.txt"), "x").unwrap();
+    fs::File::create_new(folder.join("notes.txt")).unwrap();
     fs::remove_file(folder.join(format!("v-{volume}.img"))).unwrap();
     let found = inspected(&client).await;
     let stranded = json!([{"volume_id": volume, "pool": "default"}]);
@@ -116,7 +118,7 @@ async fn volumes_without_slice_or_pool_and_what_others_put_into_a_pool_are_liste
     let text = text
         .replace("name = \"default\"", "name = \"other\"")
         .replace("volumed/pool", "volumed/other");
-    fs::write(&file, text).unwrap();
+    crashsafe::write_atomic(&RealDisk, "it:config", &file, text.as_bytes(), 0o600).unwrap();
     let _running = volumed.start().await.unwrap();
     let found = inspected(&client).await;
     assert_eq!(

@@ -491,20 +491,22 @@ impl Service {
         let reference = SnapshotRef::new(snapshot.volume_id.as_str(), id.as_str());
         let reference = reference.map_err(|e| Refusal::internal(e.to_string()))?;
         let verified = backup::verify(&self.ctx.backups(), &reference, &Progress::default()).await;
-        let verified = verified.or_else(|error| match super::scrub::lost(&error) {
-            Some(damage) => Ok(backup::VerifyReport {
-                damages: vec![damage],
-                ..backup::VerifyReport::default()
-            }),
-            None => Err(error),
-        });
-        let report = verified.map_err(|error| match error.remedy() {
-            objstore::Remedy::Retry => Refusal::unavailable(format!(
-                "{}; the object store does not answer, try again when it does",
-                chain(&error)
-            )),
-            _ => Refusal::internal(chain(&error)),
-        })?;
+        let report = match verified {
+            Ok(report) => report,
+            Err(error) => match super::scrub::lost(&error) {
+                Some(damage) => backup::VerifyReport {
+                    damages: vec![damage],
+                    ..backup::VerifyReport::default()
+                },
+                None if error.remedy() == objstore::Remedy::Retry => {
+                    return Err(Refusal::unavailable(format!(
+                        "{}; the object store does not answer, try again when it does",
+                        chain(&error)
+                    )));
+                }
+                None => return Err(Refusal::internal(chain(&error))),
+            },
+        };
         let damages: Vec<String> = report.damages.iter().map(ToString::to_string).collect();
         self.note_look(id, Check::Restore, &damages).await?;
         Ok(report)

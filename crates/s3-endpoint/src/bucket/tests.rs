@@ -264,10 +264,10 @@ fn while_the_disk_is_away_nothing_is_said_to_be_gone() {
     let bucket = real(directory.path());
     put(&bucket, "a", b"body", "", &Condition::None).unwrap();
     let (objects, away) = (directory.path().join("objects"), directory.path().join("away"));
-    std::fs::rename(&objects, &away).unwrap();
+    RealDisk.rename("test", &objects, &away).unwrap();
     assert!(matches!(get(&bucket, "a"), Err(BucketError::Io { .. })));
     assert!(matches!(list(&bucket), Err(BucketError::Io { .. })));
-    std::fs::rename(&away, &objects).unwrap();
+    RealDisk.rename("test", &away, &objects).unwrap();
     assert_eq!(get(&bucket, "a").unwrap().0, b"body");
     assert_eq!(keys(&bucket), ["a"]);
 }

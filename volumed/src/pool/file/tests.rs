@@ -259,13 +259,15 @@ impl Places {
 
     /// What is left of the folder while its disk is not mounted.
     fn unmount(&self) {
-        std::fs::rename(self.folder(), self.dir.path().join("disk")).unwrap();
+        let disk = self.dir.path().join("disk");
+        RealDisk.rename("test", &self.folder(), &disk).unwrap();
         std::fs::create_dir(self.folder()).unwrap();
     }
 
     fn mount(&self) {
         std::fs::remove_dir(self.folder()).unwrap();
-        std::fs::rename(self.dir.path().join("disk"), self.folder()).unwrap();
+        let disk = self.dir.path().join("disk");
+        RealDisk.rename("test", &disk, &self.folder()).unwrap();
     }
 }
 
@@ -303,7 +305,7 @@ async fn a_folder_without_its_disk_takes_nothing_and_opens_by_itself_when_the_di
     assert!(why.contains("mount its disk") && why.contains(MARKER), "{why}");
     assert_eq!(std::fs::read_dir(places.folder()).unwrap().count(), 0);
     places.mount();
-    let now = Instant::now();
+    let now = tokio::time::Instant::now().into_std();
     for pool in [&pool, &again] {
         assert!(pool.tend(now).await.is_empty());
         assert!(pool.is_open());
@@ -367,8 +369,9 @@ async fn what_is_neither_a_slice_nor_the_pools_own_is_named() {
     let s = setup(Allocation::Sparse).await;
     s.pool.create(&raw(volume(1), SIZE)).await.unwrap();
     let folder = s._dir.path().join("pool");
-    std::fs::write(folder.join("notes.txt"), "x").unwrap();
-    std::fs::write(folder.join("v-notours.img"), "x").unwrap();
+    for name in ["notes.txt", "v-notours.img"] {
+        std::fs::File::create_new(folder.join(name)).unwrap();
+    }
     let mut foreign = s.pool.foreign().await.unwrap();
     foreign.sort();
     assert_eq!(foreign, ["notes.txt", "v-notours.img"]);
