@@ -233,6 +233,27 @@ pub enum CommandError {
     },
 }
 
+impl CommandError {
+    /// Returns what a person needs of it who does not run the command: what the program said, and not how it was called.
+    pub fn in_short(&self) -> String {
+        match self {
+            Self::Failed { said, code, .. } => {
+                let lines: Vec<&str> = said
+                    .lines()
+                    .map(str::trim)
+                    .filter(|line| !line.is_empty())
+                    .collect();
+                match lines.is_empty() {
+                    true => format!("exit code {code}"),
+                    false => lines.join("; "),
+                }
+            }
+            Self::TimedOut { after, .. } => format!("no answer within {} s", after.as_secs()),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Runs programs.
 #[async_trait]
 pub trait Commands: Send + Sync + fmt::Debug {

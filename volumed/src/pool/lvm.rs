@@ -193,7 +193,13 @@ impl LvmPool {
 
     /// Returns what an error that keeps the pool from being used is called.
     fn fault(&self, error: &PoolError) -> Fault {
-        let why = crate::ops::chain(error);
+        let why = match error {
+            PoolError::Group { source, .. } => match &**source {
+                GroupError::Command(source) => source.in_short(),
+                other => crate::ops::chain(other),
+            },
+            other => crate::ops::chain(other),
+        };
         match error {
             PoolError::Unfit { why, .. } => Fault {
                 state: "unfit",

@@ -547,6 +547,8 @@ async fn a_pool_without_its_volume_group_says_so_and_opens_when_the_group_is_the
         let fault = pool.reading().await.unwrap().fault.unwrap();
         assert_eq!(fault.state, "missing");
         assert!(fault.sentence.contains("volume group vg0"), "{}", fault.sentence);
+        // What LVM said, and not how it was called.
+        assert!(!fault.sentence.contains("--config"), "{}", fault.sentence);
         let volume = rig.volume();
         let refused = pool.create(&volume).await;
         assert!(matches!(refused, Err(PoolError::Closed { .. })), "{refused:?}");
