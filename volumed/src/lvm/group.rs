@@ -206,19 +206,49 @@ impl VolumeGroup {
         let turn = self.turn.lock().await;
         let call = self.lvm(command, args);
         let ran = self.commands.run(&call).await;
+        self.settle(&turn, &call, ran, holds).await
+    }
+
+    /// Changes the group by one command that the next change depends on: that one's `holds` looks at what this one was for
+    /// too, so the group is read here only when the command did not end well.
+    ///
+    /// # Errors
+    /// As [`change`](Self::change).
+    pub async fn change_first(
+        &self,
+        command: &str,
+        args: &[&str],
+        holds: impl Fn(&Report) -> Result<(), String> + Send,
+    ) -> Result<(), GroupError> {
+        let turn = self.turn.lock().await;
+        let call = self.lvm(command, args);
+        match self.commands.run(&call).await {
+            Ok(output) if output.code == 0 => Ok(()),
+            ran => self.settle(&turn, &call, ran, holds).await.map(drop),
+        }
+    }
+
+    /// Reads the group after a command, and says whether what it was for is so.
+    async fn settle(
+        &self,
+        turn: &MutexGuard<'_, ()>,
+        call: &Invocation,
+        ran: Result<Output, CommandError>,
+        holds: impl Fn(&Report) -> Result<(), String> + Send,
+    ) -> Result<(Report, Option<CommandError>), GroupError> {
         if matches!(ran, Err(CommandError::TimedOut { .. })) {
-            self.resume(&turn).await?;
+            self.resume(turn).await?;
         }
         let after = self.read().await?;
         match holds(&after) {
             Ok(()) => {
-                let complaint = failure(&call, ran);
+                let complaint = failure(call, ran);
                 if let Some(why) = &complaint {
                     tracing::warn!(error = %why, "command of LVM complained, and what it was for is so");
                 }
                 Ok((after, complaint))
             }
-            Err(missing) => Err(failure(&call, ran)
+            Err(missing) => Err(failure(call, ran)
                 .unwrap_or_else(|| CommandError::NoEffect {
                     line: call.line(),
                     missing,

@@ -13,8 +13,7 @@ const SNAPSHOT_EXTENTS_MIN: u64 = 4;
 
 impl LvmPool {
     /// Refuses more bytes than the group has in free extents.
-    pub(super) async fn check_free(&self, wanted_bytes: u64) -> Result<(), PoolError> {
-        let report = self.report("measure").await?;
+    pub(super) fn check_free(&self, report: &Report, wanted_bytes: u64) -> Result<(), PoolError> {
         if wanted_bytes <= report.vg.free_bytes {
             return Ok(());
         }
@@ -108,10 +107,11 @@ impl LvmPool {
         let LvmKind::Linear { snapshot_percent } = self.config.kind else {
             unreachable!("thin pools take thin snapshots")
         };
-        let extent = self.report("measure").await?.vg.extent_bytes;
+        let report = self.report("measure").await?;
+        let extent = report.vg.extent_bytes;
         let share = lv_bytes(source) / 100 * snapshot_percent;
         let room = (share.div_ceil(extent) * extent).max(SNAPSHOT_EXTENTS_MIN * extent);
-        self.check_free(room).await?;
+        self.check_free(&report, room)?;
         let origin = self.group.path(&source.id.name());
         // Without a device of its origin a snapshot has none either.
         self.activate_lv(&source.id.name()).await?;

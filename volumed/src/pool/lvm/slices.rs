@@ -99,7 +99,8 @@ impl LvmPool {
                 self.lvcreate(&tags, &name, &form).await?;
             }
             None => {
-                self.check_free(lv_bytes(slice)).await?;
+                // Anew: what an earlier try left may just have been removed.
+                self.check_free(&self.report("measure").await?, lv_bytes(slice))?;
                 // Zeroed by us: all of it, see `make`.
                 let form = ["-ky", "-an", "-Wn", "-Zn", "-L", &size, vg];
                 self.lvcreate(&tags, &name, &form).await?;
@@ -208,7 +209,7 @@ impl LvmPool {
         if lv.size_bytes < target {
             if self.thin_pool().is_none() {
                 self.check_growable(&report, &slice.id).await?;
-                self.check_free(target - lv.size_bytes).await?;
+                self.check_free(&report, target - lv.size_bytes)?;
             }
             self.extend(&slice.id, old_bytes, target).await?;
         }
@@ -238,12 +239,12 @@ impl LvmPool {
         };
         let marked = self
             .group
-            .change("lvchange", &["-y", "--addtag", &growing, &path], tagged)
+            .change_first("lvchange", &["-y", "--addtag", &growing, &path], tagged)
             .await;
         marked.map_err(|source| self.group_error("grow", &name, source))?;
         let size = format!("{target}b");
         let extended = |report: &Report| match report.lv(&name) {
-            Some(lv) if lv.size_bytes == target => Ok(()),
+            Some(lv) if lv.size_bytes == target => tagged(report),
             Some(lv) => Err(format!("{name} has {} bytes", lv.size_bytes)),
             None => Err(format!("{name} is not there")),
         };

@@ -351,6 +351,36 @@ async fn create_and_delete_converge_after_a_fault_at_any_command() {
 }
 
 #[tokio::test]
+async fn a_grow_takes_six_commands_of_lvm_and_no_more() {
+    for kind in [thin(), linear()] {
+        let rig = Rig::new(kind);
+        let pool = rig.open().await;
+        let volume = rig.volume();
+        pool.create(&volume).await.unwrap();
+        pool.activate(&volume).await.unwrap();
+        rig.lvm.state.lock().unwrap().lines.clear();
+        let larger = Slice {
+            size_bytes: 2 * SIZE,
+            ..volume
+        };
+        pool.grow(&larger, SIZE, ZeroEnd::Never).await.unwrap();
+        let lines = rig.lvm.state.lock().unwrap().lines.clone();
+        let of_lvm: Vec<&str> = lines
+            .iter()
+            .filter_map(|line| {
+                line.split_whitespace()
+                    .find(|word| word.starts_with("lv") && *word != "lvm")
+            })
+            .collect();
+        assert_eq!(
+            of_lvm,
+            ["lvs", "lvchange", "lvextend", "lvs", "lvchange", "lvs"],
+            "{lines:#?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_grow_converges_after_a_fault_at_any_command() {
     for kind in [thin(), linear()] {
         for in_use in [false, true] {
