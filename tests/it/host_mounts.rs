@@ -124,6 +124,12 @@ async fn story(fstype: &str, kind: &Value) {
     assert_eq!(gone["host_path"], Value::Null, "{gone}");
     assert_eq!(fs::read_dir(&place.0).unwrap().count(), 0);
 
+    let inside = volumed.path("volumed/pool/data");
+    let (status, sentence) = refused(mounted(&client, &volume, &inside).await);
+    assert_eq!(status, 422);
+    assert!(sentence.contains("folder of pool default"), "{sentence}");
+    assert!(!inside.exists());
+
     // Somebody's files are not hidden under a mount.
     File::create(place.0.join("in the way")).unwrap();
     let (status, sentence) = refused(mounted(&client, &volume, &place.0).await);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use objstore::S3Config;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use apart::on_this_host;
 pub use lvm::LvmConfig;
 
 use crate::ops::Settings;
@@ -379,7 +380,7 @@ impl Config {
     /// # Errors
     /// [`CheckError::Shared`] names both.
     pub fn check_places(&self) -> Result<(), CheckError> {
-        apart::check(&self.pools_or_default(), apart::on_this_host)
+        apart::check(&self.pools_or_default(), on_this_host)
     }
 
     /// Returns the configured pools, or the default one. A pool `default` of files is where it is without any

@@ -13,7 +13,7 @@ mod pressure;
 
 use std::fmt::Debug;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -370,6 +370,11 @@ pub trait Pool: Send + Sync + Debug {
     /// Returns what may differ between two captures of one volume, in order, in bytes of the plaintext view; none when
     /// that is not known for certain, and then everything must be read. Both captures are finished.
     async fn changed(&self, _base: &Slice, _slice: &Slice) -> Option<Vec<Range<u64>>> {
+        None
+    }
+
+    /// Returns the folder that its slices are in; none when they are in none.
+    fn folder(&self) -> Option<&Path> {
         None
     }
 

@@ -70,7 +70,7 @@ impl Place {
 }
 
 /// Returns `path` without symbolic links, as far as it exists: what does not is appended as it is.
-pub(super) fn on_this_host(path: &Path) -> PathBuf {
+pub(crate) fn on_this_host(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for existing in whole.ancestors() {
         if let Ok(real) = existing.canonicalize() {

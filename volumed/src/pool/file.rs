@@ -528,6 +528,10 @@ impl Pool for FilePool {
         Ok(Box::new(opened.map_err(|source| self.image(&slice.id, source))?))
     }
 
+    fn folder(&self) -> Option<&Path> {
+        Some(&self.config.path)
+    }
+
     fn place(&self) -> Option<String> {
         self.known().id
     }

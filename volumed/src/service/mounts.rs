@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Service, refusal};
 use crate::catalog::Change;
+use crate::config::on_this_host;
 use crate::error::Refusal;
 use crate::host::HOLDER;
 use crate::lifecycle::{self, Command, Plan};
@@ -22,6 +23,7 @@ impl Service {
     /// cannot do.
     pub async fn mount(&self, id: &VolumeId, path: &Path) -> Result<Volume, Refusal> {
         check_path(path)?;
+        self.check_outside_pools(path)?;
         let volume = self.volume(id).await?;
         let pool = self.pool(&volume.pool)?;
         if !pool.is_open() {
@@ -64,6 +66,23 @@ impl Service {
         let mut handle = self.submit(id.as_str(), MOUNT, json!({}), change).await?;
         ended(&self.settle(&mut handle).await?, id, "mounted")?;
         self.volume(id).await
+    }
+
+    /// A mount inside a pool would hide slices, or be taken for something of the pool's.
+    fn check_outside_pools(&self, path: &Path) -> Result<(), Refusal> {
+        let real = on_this_host(path);
+        let around = self.ctx.pools.all().find(|pool| {
+            pool.folder()
+                .is_some_and(|folder| real.starts_with(on_this_host(folder)))
+        });
+        match around {
+            None => Ok(()),
+            Some(pool) => Err(Refusal::invalid(format!(
+                "host_path {} is in the folder of pool {}; choose a directory outside of it",
+                path.display(),
+                pool.name()
+            ))),
+        }
     }
 
     /// Unmounts a volume from the host, which gives it back.
