@@ -62,10 +62,18 @@ pub struct Service {
     other_keys: Arc<Mutex<BTreeMap<String, u64>>>,
     clock_watch: Arc<Mutex<ClockWatch>>,
     /// How each pool was judged last, by name.
-    pressures: Arc<Mutex<BTreeMap<String, Pressure>>>,
+    pressures: Arc<Mutex<BTreeMap<String, Judged>>>,
     /// Slices that no record knows, as they were last looked at.
     unknown: Arc<Mutex<Vec<UnknownSlice>>>,
     started: Instant,
+}
+
+/// How a pool was judged, and what was told of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Judged {
+    pressure: Pressure,
+    /// The state that was told last since the start.
+    told: Option<&'static str>,
 }
 
 impl Service {
@@ -122,7 +130,7 @@ impl Service {
         self.clock_watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pressures(&self) -> MutexGuard<'_, BTreeMap<String, Pressure>> {
+    fn pressures(&self) -> MutexGuard<'_, BTreeMap<String, Judged>> {
         self.pressures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

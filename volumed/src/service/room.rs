@@ -130,56 +130,62 @@ impl Service {
         })
     }
 
-    /// Judges how full a pool is now, and whether it is well.
+    /// Judges how full a pool is now, and whether it is well. What was not told yet is told.
     ///
     /// # Errors
     /// 503 when it cannot be measured.
     pub async fn judge_pool(&self, pool: &dyn Pool) -> Result<Verdict, Refusal> {
         let reading = pool.reading().await;
         let reading = reading.map_err(|e| Refusal::unavailable(chain(&e)))?;
-        let mut before = self.pressures();
-        let level = before.entry(pool.name().to_owned()).or_default();
-        let verdict = judge(&pool.pressure_rules(), *level, &reading);
-        *level = verdict.pressure;
+        let (verdict, told) = {
+            let mut judged = self.pressures();
+            let before = judged.entry(pool.name().to_owned()).or_default();
+            let verdict = judge(&pool.pressure_rules(), before.pressure, &reading);
+            before.pressure = verdict.pressure;
+            let told = before.told.replace(verdict.state);
+            (verdict, told)
+        };
+        if told != Some(verdict.state) {
+            self.tell_of_pool(pool.name(), &verdict).await;
+        }
         Ok(verdict)
     }
 
-    /// Tells of every pool whose state is not what was told last. Told once, whatever restarts in between.
+    /// Judges every pool.
     pub(crate) async fn watch_pools(&self) {
         for pool in self.ctx.pools.all() {
-            let verdict = match self.judge_pool(&**pool).await {
-                Ok(verdict) => verdict,
-                Err(error) => {
-                    tracing::warn!(pool = pool.name(), error = %error, "pool not measured");
-                    continue;
-                }
-            };
-            let (pool, now) = (pool.name().to_owned(), self.ctx.clock.now());
-            let told = self.ctx.catalog.transact(move |tx| {
-                let setting = format!("pool_state:{pool}");
-                let before = tx.setting(&setting)?.unwrap_or_else(|| "ok".to_owned());
-                if before == verdict.state {
-                    return Ok(());
-                }
-                let reason = verdict.reason.unwrap_or_else(|| "it has room again".to_owned());
-                let message = format!("pool {pool} is {}: {reason}", verdict.state);
-                tracing::warn!(
-                    pool,
-                    state = verdict.state,
-                    before,
-                    reason,
-                    "pool changed its state"
-                );
-                tx.event(&NewEvent {
-                    at: now,
-                    subject: pool,
-                    kind: "pool_state",
-                    message,
-                })?;
-                Ok(tx.set_setting(&setting, verdict.state)?)
-            });
-            if let Err(error) = told.await {
-                tracing::warn!(error = %error, "state of a pool not noted");
+            if let Err(error) = self.judge_pool(&**pool).await {
+                tracing::warn!(pool = pool.name(), error = %error, "pool not measured");
+            }
+        }
+    }
+
+    /// Tells of a pool whose state is not what was told last. Told once, whatever restarts in between.
+    async fn tell_of_pool(&self, pool: &str, verdict: &Verdict) {
+        let (name, now, state) = (pool.to_owned(), self.ctx.clock.now(), verdict.state);
+        let reason = verdict.reason.clone();
+        let told = self.ctx.catalog.transact(move |tx| {
+            let setting = format!("pool_state:{name}");
+            let before = tx.setting(&setting)?.unwrap_or_else(|| "ok".to_owned());
+            if before == state {
+                return Ok(());
+            }
+            let reason = reason.unwrap_or_else(|| "it has room again".to_owned());
+            let message = format!("pool {name} is {state}: {reason}");
+            tracing::warn!(pool = name, state, before, reason, "pool changed its state");
+            tx.event(&NewEvent {
+                at: now,
+                subject: name,
+                kind: "pool_state",
+                message,
+            })?;
+            Ok(tx.set_setting(&setting, state)?)
+        });
+        if let Err(error) = told.await {
+            tracing::warn!(error = %error, "state of a pool not noted");
+            // Whoever looks next tells it.
+            if let Some(judged) = self.pressures().get_mut(pool) {
+                judged.told = None;
             }
         }
     }

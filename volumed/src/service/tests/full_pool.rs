@@ -82,6 +82,36 @@ async fn a_pool_warns_then_refuses_new_work_and_what_exists_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pressure_that_only_a_request_met_is_told_too() {
+    let mut rig = Rig::new();
+    rig.disk_bytes = Some(64 << 20);
+    rig.pressure = PressureRules::new(50, 75).unwrap();
+    rig.run(async |service| {
+        let volume = service.create(request("data")).await.unwrap();
+        for at in 0..60 {
+            write(&service, &volume, at << 20, &[9; 1 << 20]).await;
+        }
+        for _ in 0..2 {
+            let refused = service.create(request("more")).await.unwrap_err();
+            assert_eq!(refused.status, 422);
+        }
+        service.destroy(&volume.id).await.unwrap();
+        service.purge(&volume.id).await.unwrap();
+        settled(&service).await;
+        service.create(request("more")).await.unwrap();
+        let events = service.events(0).await.unwrap();
+        let told = events.iter().filter(|e| e.kind == "pool_state");
+        let told: Vec<&str> = told.map(|e| e.message.as_str()).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(
+            told[0].contains("is full") && told[1].contains("has room again"),
+            "{told:?}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_scheduled_snapshot_that_has_no_room_is_told_once_and_taken_when_there_is() {
     let mut rig = Rig::new();
     rig.disk_bytes = Some(64 << 20);
