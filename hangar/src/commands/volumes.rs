@@ -215,14 +215,19 @@ fn proof(volume: &Value) -> String {
         "" => "never".to_owned(),
         at => when::date_text(at),
     };
-    let count = |field: &str| volume[field].as_u64().unwrap_or(0);
-    let kept = format!(
-        "{} hours, {} days, {} weeks",
-        count("snapshot_retention_hourly"),
-        count("snapshot_retention_daily"),
-        count("snapshot_retention_weekly")
-    );
-    table::block(&[("Last verified restore", verified), ("Also kept", kept)])
+    let kept: Vec<String> = [("hourly", "hour"), ("daily", "day"), ("weekly", "week")]
+        .into_iter()
+        .filter_map(|(count, unit)| {
+            let count = volume[format!("snapshot_retention_{count}")].as_u64()?;
+            (count > 0).then(|| table::counted(count, unit))
+        })
+        .collect();
+    let mut fields = vec![("Last verified restore", verified)];
+    // Of counts that nobody set there is nothing to say.
+    if !kept.is_empty() {
+        fields.push(("Also kept", format!("newest of {}", kept.join(", "))));
+    }
+    table::block(&fields)
 }
 
 async fn extend(arguments: Extend, context: &mut Context<'_>) -> Result<(), Failure> {

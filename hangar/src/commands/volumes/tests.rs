@@ -26,8 +26,10 @@ fn a_volume_shows_when_a_backup_of_it_was_proved() {
         shown.contains("Last verified restore: 31 Jan 26 12:34 UTC"),
         "{shown}"
     );
-    assert!(shown.contains("0 hours, 0 days, 4 weeks"), "{shown}");
-    assert!(proof(&json!({"last_verified_restore": null})).contains("Last verified restore: never"));
+    assert!(shown.contains("newest of 4 weeks"), "{shown}");
+    let never = proof(&json!({"last_verified_restore": null, "snapshot_retention_hourly": 0}));
+    assert!(never.contains("Last verified restore: never"), "{never}");
+    assert!(!never.contains("Also kept"), "{never}");
 }
 
 #[test]
