@@ -16,6 +16,7 @@ use crate::service::{
 };
 use crate::volume::{SnapshotId, Volume, VolumeId};
 
+mod moves;
 mod node;
 
 #[cfg(test)]
@@ -44,6 +45,11 @@ pub fn router(service: Service) -> Router {
         .route("/v1/volumes/{id}/recover", post(recover))
         .route("/v1/volumes/{id}/purge", post(purge))
         .route("/v1/volumes/{id}/extend", put(extend))
+        .route(
+            "/v1/volumes/{id}/drain",
+            post(moves::drain).delete(moves::give_up),
+        )
+        .route("/v1/volumes/{id}/claim", post(moves::claim))
         .route("/v1/volumes/{id}/attach", post(attach))
         .route("/v1/volumes/{id}/detach", post(detach))
         .route("/v1/volumes/{id}/report", post(report))

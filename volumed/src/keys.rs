@@ -121,6 +121,11 @@ impl DataKey {
         log_disk::Sealer::new(&self.0, disk)
     }
 
+    /// What seals the words about the volume that stand beside its log-structured disk.
+    pub(crate) fn disk_about_key(&self) -> Secret {
+        subkey(&self.0, "hangar data key 1: disk about")
+    }
+
     /// The subkeys for the volume's backups.
     #[must_use]
     pub fn backup_keys(&self) -> BackupKeys {

@@ -24,6 +24,8 @@ pub enum Command {
     Snapshot,
     /// Use it as the source of a new volume.
     Fork,
+    /// Give it up, so that another node may take it.
+    Drain,
     /// Delete it, recoverably.
     Destroy,
     /// Bring it back.
@@ -84,6 +86,7 @@ pub fn plan(volume: &Volume, command: &Command) -> Result<Plan, Refusal> {
         Command::Extend { to, max } => extend(volume, *to, *max),
         Command::Update => update(volume),
         Command::Snapshot | Command::Fork => ready(volume, &[VolumeState::Created]).map(|()| Plan::Go),
+        Command::Drain => drain(volume),
         Command::Destroy => destroy(volume),
         Command::Recover => recover(volume),
         Command::Purge => match volume.state {
@@ -114,6 +117,12 @@ pub fn plan(volume: &Volume, command: &Command) -> Result<Plan, Refusal> {
 
 /// Says that a volume does not exist (any more), and why if it never came to be.
 pub fn gone(volume: &Volume) -> Refusal {
+    if volume.left_at.is_some() {
+        let id = &volume.id;
+        return Refusal::missing(format!(
+            "volume not found: {id} is not on this node any more; `hangar volumes claim {id}` takes it up from the bucket"
+        ));
+    }
     match &volume.failure {
         Some(why) => Refusal::missing(format!("volume not found: {} was not created: {why}", volume.id)),
         None => Refusal::missing("volume not found"),
@@ -145,6 +154,8 @@ fn update(volume: &Volume) -> Result<Plan, Refusal> {
         VolumeState::SchedulingDestroy | VolumeState::PendingDestroy | VolumeState::Destroying => {
             Err(deleted(volume))
         }
+        // The bucket has been told of it for the last time.
+        VolumeState::Draining => Err(busy(volume)),
         VolumeState::Creating
         | VolumeState::Created
         | VolumeState::Extending
@@ -152,6 +163,16 @@ fn update(volume: &Volume) -> Result<Plan, Refusal> {
         | VolumeState::Hydrating
         | VolumeState::Recovering
         | VolumeState::Destroyed => Ok(Plan::Go),
+    }
+}
+
+fn drain(volume: &Volume) -> Result<Plan, Refusal> {
+    if let Some(held) = held(volume) {
+        return Err(Refusal::precondition(held));
+    }
+    match volume.state {
+        VolumeState::Draining => Ok(Plan::Already),
+        _ => ready(volume, &[VolumeState::Created]).map(|()| Plan::Go),
     }
 }
 
@@ -165,7 +186,7 @@ fn destroy(volume: &Volume) -> Result<Plan, Refusal> {
         VolumeState::SchedulingDestroy | VolumeState::PendingDestroy | VolumeState::Destroying => {
             Ok(Plan::Already)
         }
-        VolumeState::Extending | VolumeState::Recovering => Err(busy(volume)),
+        VolumeState::Extending | VolumeState::Draining | VolumeState::Recovering => Err(busy(volume)),
         VolumeState::Destroyed => Err(gone(volume)),
     }
 }
@@ -179,12 +200,14 @@ fn recover(volume: &Volume) -> Result<Plan, Refusal> {
             "volume {} is being removed for good; restore one of its snapshots instead",
             volume.id
         ))),
-        VolumeState::Creating | VolumeState::Restoring | VolumeState::Hydrating | VolumeState::Extending => {
-            Err(Refusal::precondition(format!(
-                "volume {} is not deleted; there is nothing to recover",
-                volume.id
-            )))
-        }
+        VolumeState::Creating
+        | VolumeState::Restoring
+        | VolumeState::Hydrating
+        | VolumeState::Extending
+        | VolumeState::Draining => Err(Refusal::precondition(format!(
+            "volume {} is not deleted; there is nothing to recover",
+            volume.id
+        ))),
         VolumeState::Destroyed => Err(gone(volume)),
     }
 }
@@ -278,6 +301,7 @@ fn ready(volume: &Volume, allowed: &[VolumeState]) -> Result<(), Refusal> {
         | VolumeState::Extending
         | VolumeState::Restoring
         | VolumeState::Hydrating
+        | VolumeState::Draining
         | VolumeState::Recovering => busy(volume),
     })
 }

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
                 force,
                 discard_stale_journal,
                 discard_damaged_journal,
+                ..Insist::default()
             };
             disk(&config, &id, insist)
         }

@@ -9,6 +9,7 @@ mod expire;
 mod extend;
 mod fork;
 mod mount;
+mod moves;
 mod newer_pool;
 mod reconcile;
 mod restore;
@@ -36,6 +37,8 @@ pub use destroy::{DESTROY, PURGE, RECOVER};
 pub use extend::EXTEND;
 pub use fork::FORK;
 pub use mount::{MOUNT, REMOUNT, UNMOUNT};
+pub(crate) use moves::ClaimParams;
+pub use moves::{CLAIM, DRAIN};
 pub use restore::RESTORE;
 pub use snapshot::SNAPSHOT;
 pub(crate) use snapshot::note_damage;
@@ -47,7 +50,7 @@ type Run = Outcome<Change>;
 type Undo = Undone<Change>;
 
 /// Every kind of operation with its steps, for the crash tests and the documentation.
-pub const KINDS: [(&str, &[StepSpec]); 12] = [
+pub const KINDS: [(&str, &[StepSpec]); 14] = [
     (CREATE, create::STEPS),
     (RESTORE, restore::STEPS),
     (FORK, fork::STEPS),
@@ -60,6 +63,8 @@ pub const KINDS: [(&str, &[StepSpec]); 12] = [
     (MOUNT, mount::MOUNT_STEPS),
     (REMOUNT, mount::MOUNT_STEPS),
     (UNMOUNT, mount::UNMOUNT_STEPS),
+    (DRAIN, moves::DRAIN_STEPS),
+    (CLAIM, moves::CLAIM_STEPS),
 ];
 
 /// The steps of volumed.
@@ -113,6 +118,10 @@ impl StepSet for Ops {
             (MOUNT | REMOUNT, "mount") => mount::mount(ctx, record).await,
             (UNMOUNT, "unmount") => mount::unmount(ctx, record).await,
             (UNMOUNT, "unmap") => mount::unmap(ctx, record).await.map(Outcome::changed),
+            (DRAIN, "wait") => moves::wait(ctx, record).await,
+            (DRAIN, "release") => moves::release(ctx, record, cancelled).await,
+            (DRAIN, "forget") => moves::forget(ctx, record).await,
+            (CLAIM, "open") => moves::open(ctx, record, cancelled).await,
             (kind, step) => unreachable!("{kind} has no step {step}"),
         };
         result.unwrap_or_else(StepError::outcome)
@@ -134,8 +143,13 @@ impl StepSet for Ops {
             (REMOUNT, "map") => Ok(mount::told(ctx, record)),
             // Undone with the first step, or still so: a volume that could not be unmounted stays mounted.
             (MOUNT | REMOUNT, "format" | "mount") | (UNMOUNT, "unmount" | "unmap") => Ok(Change::default()),
+            (DRAIN, "wait") => moves::undrain(ctx, record).await,
+            (DRAIN, "release") => moves::keep(ctx, record).await,
+            (CLAIM, "open") => moves::unclaim(ctx, record).await,
             // Steps after a pivot are never undone.
-            (EXTEND, "announce" | "settle") | (SNAPSHOT, "release") => Ok(Change::default()),
+            (EXTEND, "announce" | "settle") | (SNAPSHOT, "release") | (DRAIN, "forget") => {
+                Ok(Change::default())
+            }
             (kind, step) => unreachable!("{kind} has no step {step}"),
         };
         match result {

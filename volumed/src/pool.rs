@@ -9,6 +9,7 @@ mod capacity;
 mod door;
 pub mod file;
 pub mod lvm;
+pub mod moves;
 mod pressure;
 
 use std::fmt::Debug;
@@ -400,6 +401,11 @@ pub trait Pool: Send + Sync + Debug {
 
     /// Returns how its volumes keep snapshots, where they do so themselves; then nothing is ever copied out of them.
     fn disk_snapshots(&self) -> Option<&dyn DiskSnapshots> {
+        None
+    }
+
+    /// How its volumes move between nodes; `None` where they do not.
+    fn moves(&self) -> Option<&dyn moves::Moves> {
         None
     }
 

@@ -11,6 +11,7 @@ mod inspection;
 mod keys;
 mod kinds;
 mod mounts;
+mod moves;
 mod placement;
 mod room;
 mod scrub;
@@ -32,6 +33,7 @@ pub use attachment::UsageReport;
 pub use commands::UpdateRequest;
 pub use create::CreateRequest;
 pub use inspection::{DamagedSnapshot, ForeignFile, Inspection, Stranded};
+pub use moves::ClaimRequest;
 pub use room::Promised;
 pub use scrub::{ScrubReport, ScrubRequest, Scrubbed};
 

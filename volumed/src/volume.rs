@@ -156,6 +156,9 @@ pub struct Volume {
     /// Why its scheduled snapshots are not taken, as its owner was told.
     #[serde(default)]
     pub snapshot_blocked: Option<String>,
+    /// When it went from this node, to be claimed by any; set on a destroyed record only, which stands for nothing then.
+    #[serde(default)]
+    pub left_at: Option<Timestamp>,
     /// Why its creation was given up; set on a destroyed record only.
     pub failure: Option<String>,
 }

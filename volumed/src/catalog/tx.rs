@@ -297,6 +297,14 @@ impl<'a> Tx<'a> {
         .map(drop)
     }
 
+    /// Forgets the snapshots that a volume's disk keeps itself: they went with it.
+    pub fn forget_snapshots_in_disk(&self, volume: &VolumeId) -> Result<(), CatalogError> {
+        let kept = self.snapshots_of(volume)?;
+        kept.iter()
+            .filter(|snapshot| snapshot.in_disk)
+            .try_for_each(|snapshot| self.forget_snapshot(&snapshot.id))
+    }
+
     /// Forgets ended operations and events beyond the newest `keep` of each.
     pub fn trim_history(&self, keep: u32) -> Result<(), CatalogError> {
         let operations =

@@ -76,6 +76,8 @@ pub struct Insist {
     pub discard_damaged_journal: bool,
     /// Claim the disk from whoever has it, without waiting, whatever that may lose.
     pub force: bool,
+    /// The same, as long as this epoch is the last one that wrote: once the claim is made it means nothing any more.
+    pub force_over: Option<Epoch>,
     /// Throw a journal away that must not be replayed.
     pub discard_stale_journal: bool,
 }
@@ -96,8 +98,8 @@ pub(super) struct Ground {
 struct Judged {
     /// The epoch that HEAD was of.
     epoch: Epoch,
-    /// Whether who wrote last has given the disk up for good.
-    released: bool,
+    /// Whether nobody's time is waited for: who wrote last has given the disk up for good, or an operator insists.
+    at_once: bool,
     discard: bool,
     /// The keys of the disks that this one was forked from.
     bases: Vec<Arc<Sealer>>,
@@ -136,14 +138,16 @@ impl Ground {
             // A journal whose epoch gave the disk up holds nothing that the bucket does not have.
             discard = discard || self.is_released(journal).await?;
         }
-        let free = ours || released || head.stream().is_none() || self.insist.force;
+        let last = head.stream().map(|stream| stream.epoch);
+        let force = self.insist.force || (last.is_some() && last == self.insist.force_over);
+        let free = ours || released || last.is_none() || force;
         if !free && self.settings.on_outage == OutageRule::Ride {
             let (owner, epoch) = (head.owner, head.epoch);
             return Err(StartError::Owned { owner, epoch });
         }
         Ok(Judged {
             epoch: head.epoch,
-            released,
+            at_once: force || released,
             discard,
             bases: self.bases(&head)?,
         })
@@ -172,7 +176,7 @@ impl Ground {
             discard_damaged_journal: self.insist.discard_damaged_journal,
             roll_back_to: None,
             bases: judged.bases,
-            force: self.insist.force || judged.released,
+            force: judged.at_once,
             pages: Some(MapPages::new(self.slice.clone())),
         };
         let mut ring = RingReader::new(self.slice.clone());

@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use super::control::{Control, router};
 use super::driver::{Driver, Ending, Event, Order, Orders, Parts};
+use super::force::{self, ForceError};
 use super::journal::Journal;
 use super::metrics::Metrics;
 use super::objects::Reader;
@@ -78,6 +79,9 @@ pub enum DiskError {
     /// The slice.
     #[error(transparent)]
     Slice(#[from] SliceError),
+    /// Whether it may be claimed by force.
+    #[error(transparent)]
+    Force(#[from] ForceError),
     /// It did not open.
     #[error("open disk {volume}")]
     Start {
@@ -172,6 +176,7 @@ impl DiskError {
             | Self::Key(_)
             | Self::NoKey { .. }
             | Self::Unwrap(_)
+            | Self::Force(_)
             | Self::Slice(_) => Verdict::Look,
         }
     }
@@ -212,6 +217,7 @@ pub async fn serve(
         }
     })?;
     let settings = Settings::load(&dir.settings(), &volume)?;
+    let insist = force::leave(&dir, insist)?;
     let registry = daemon::metrics::Metrics::new();
     let metrics = Metrics::register(&registry);
     let store = S3Store::connect(config.store()?, objstore::Metrics::register(&registry)).await?;
@@ -315,7 +321,8 @@ impl Disk {
             }
         };
         sweeping.abort();
-        self.end(ending.unwrap_or(Ended::Panicked), &bucket).await
+        let ending = ending.unwrap_or(Ended::Panicked);
+        self.end(ending, &bucket, shutdown).await
     }
 
     fn keys(&self) -> Result<(ClusterKey, Sealer), DiskError> {
@@ -369,7 +376,8 @@ impl Disk {
         let (ended, running) = oneshot::channel();
         let handle = tokio::runtime::Handle::current();
         let (state, metrics, shutdown) = (Arc::clone(&self.state), self.metrics.clone(), shutdown.clone());
-        let (ours, export, name) = (orders.clone(), self.dir.export(), self.volume.to_string());
+        let (ours, dir, name) = (orders.clone(), self.dir.clone(), self.volume.to_string());
+        let export = dir.export();
         let body = move || {
             let _inside = handle.enter();
             let opened = handle.block_on(async {
@@ -399,6 +407,7 @@ impl Disk {
                 Err(error) => return Ended::Well(Ending::Ring(error)),
             };
             driver.export(listener, &name);
+            force::used_up(&dir);
             state.serve(ours);
             info!(socket = %export.display(), "serving");
             Ended::Well(driver.run())
@@ -413,7 +422,12 @@ impl Disk {
         Ok((orders, running))
     }
 
-    async fn end(&self, ended: Ended, bucket: &Bucket) -> Result<(), DiskError> {
+    async fn end(
+        &self,
+        ended: Ended,
+        bucket: &Bucket,
+        shutdown: &CancellationToken,
+    ) -> Result<(), DiskError> {
         let volume = self.volume.clone();
         match ended {
             Ended::Panicked => Err(DiskError::Panicked { volume }),
@@ -430,13 +444,16 @@ impl Disk {
             Ended::Well(Ending::Drained { epoch, answer }) => {
                 self.state.end(Phase::Stopped, "drained".to_owned());
                 while let Err(error) = bucket.release(epoch).await {
-                    if error.remedy() != Remedy::Retry {
+                    if error.remedy() != Remedy::Retry || shutdown.is_cancelled() {
                         error!(error = %chain(&error), "the disk was drained and not released");
                         // Whoever asked may have gone.
                         let _unheard = answer.send(Err(chain(&error)));
                         return Ok(());
                     }
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::select! {
+                        () = shutdown.cancelled() => {}
+                        () = tokio::time::sleep(AGAIN) => {}
+                    }
                 }
                 info!(epoch = epoch.0, "released");
                 // Whoever asked may have gone.

@@ -63,6 +63,18 @@ impl DiskDir {
         self.0.join("control.sock")
     }
 
+    /// `told.json`: what was last said of the volume in the bucket.
+    #[must_use]
+    pub fn told(&self) -> PathBuf {
+        self.0.join("told.json")
+    }
+
+    /// `force`: the epoch over which the disk may be claimed although it was not given up, in decimal digits.
+    #[must_use]
+    pub fn force(&self) -> PathBuf {
+        self.0.join("force")
+    }
+
     /// `probed.json`: with which store the probe was content, and when.
     #[must_use]
     pub fn probed(&self) -> PathBuf {

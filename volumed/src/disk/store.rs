@@ -29,6 +29,7 @@ pub(super) mod purpose {
     pub(in crate::disk) const READ: Purpose = Purpose("disk_read");
     pub(in crate::disk) const OPEN: Purpose = Purpose("disk_open");
     pub(in crate::disk) const SWEEP: Purpose = Purpose("disk_sweep");
+    pub(in crate::disk) const ABOUT: Purpose = Purpose("disk_about");
 }
 
 /// What the objects of a role are put and deleted for.
@@ -234,6 +235,34 @@ impl Bucket {
             Err(GetError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Reads what is said of the disk's volume, with its version; `None` when nothing is.
+    ///
+    /// # Errors
+    /// [`GetError`].
+    pub(super) async fn about(&self) -> Result<Option<(Bytes, ETag)>, GetError> {
+        match self.store.get(&self.about_key(), None, purpose::ABOUT).await {
+            Ok(Object { bytes, etag, .. }) => Ok(Some((bytes, etag))),
+            Err(GetError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says something of the disk's volume, if what was said last still carries `expected`, or nothing was.
+    ///
+    /// # Errors
+    /// [`PutError`].
+    pub(super) async fn put_about(&self, expected: Option<&ETag>, body: Bytes) -> Result<ETag, PutError> {
+        let key = self.about_key();
+        match expected {
+            Some(etag) => self.store.put_if_match(&key, etag, body, purpose::ABOUT).await,
+            None => self.store.put_if_absent(&key, body, purpose::ABOUT).await,
+        }
+    }
+
+    fn about_key(&self) -> Key {
+        checked(format!("disk/{}/about", self.disk))
     }
 
     fn released_key(&self, epoch: log_disk::Epoch) -> Key {

@@ -44,6 +44,7 @@ pub(crate) fn volume(state: VolumeState) -> Volume {
         auto_extended_from_bytes: None,
         auto_extend_blocked: None,
         snapshot_blocked: None,
+        left_at: None,
         failure: None,
     }
 }
@@ -77,21 +78,28 @@ fn every_command_in_every_state_has_its_documented_outcome() {
         to: gb(20),
         max: gb(500),
     };
-    // Per state: extend, update, snapshot, fork, destroy, recover, purge, attach.
+    // Per state: extend, update, snapshot, fork, destroy, recover, purge, attach, drain.
     let (go, same, cancel) = (Ok(Plan::Go), Ok(Plan::Already), Ok(Plan::CancelCreation));
     let busy = Err(409);
     let (no, gone) = (Err(412), Err(404));
     let table = [
-        (S::Creating, [busy, go, busy, busy, cancel, no, busy, busy]),
-        (S::Created, [go, go, go, go, go, same, busy, go]),
-        (S::Extending, [busy, go, busy, busy, busy, no, busy, go]),
-        (S::Restoring, [busy, go, busy, busy, cancel, no, busy, busy]),
-        (S::Hydrating, [busy, go, busy, busy, cancel, no, busy, busy]),
-        (S::SchedulingDestroy, [no, no, no, no, same, busy, busy, no]),
-        (S::PendingDestroy, [no, no, no, no, same, go, go, no]),
-        (S::Recovering, [busy, go, busy, busy, busy, same, busy, busy]),
-        (S::Destroying, [no, no, no, no, same, no, same, no]),
-        (S::Destroyed, [gone, gone, gone, gone, gone, gone, gone, gone]),
+        (S::Creating, [busy, go, busy, busy, cancel, no, busy, busy, busy]),
+        (S::Created, [go, go, go, go, go, same, busy, go, go]),
+        (S::Extending, [busy, go, busy, busy, busy, no, busy, go, busy]),
+        (S::Restoring, [busy, go, busy, busy, cancel, no, busy, busy, busy]),
+        (S::Hydrating, [busy, go, busy, busy, cancel, no, busy, busy, busy]),
+        (S::Draining, [busy, busy, busy, busy, busy, no, busy, busy, same]),
+        (S::SchedulingDestroy, [no, no, no, no, same, busy, busy, no, no]),
+        (S::PendingDestroy, [no, no, no, no, same, go, go, no, no]),
+        (
+            S::Recovering,
+            [busy, go, busy, busy, busy, same, busy, busy, busy],
+        ),
+        (S::Destroying, [no, no, no, no, same, no, same, no, no]),
+        (
+            S::Destroyed,
+            [gone, gone, gone, gone, gone, gone, gone, gone, gone],
+        ),
     ];
     assert_eq!(table.len(), S::ALL.len());
     for (state, expected) in table {
@@ -104,6 +112,7 @@ fn every_command_in_every_state_has_its_documented_outcome() {
             &Command::Recover,
             &Command::Purge,
             &attach,
+            &Command::Drain,
         ];
         for (command, expected) in commands.into_iter().zip(expected) {
             assert_eq!(

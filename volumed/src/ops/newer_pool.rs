@@ -107,6 +107,7 @@ fn amended(volume: &Volume, slice: &Found) -> (Volume, String) {
             what.push("it was being filled, and is taken to be whole".to_owned());
         }
         VolumeState::Extending => what.push("it was being extended".to_owned()),
+        VolumeState::Draining => what.push("it was being drained: drain it again".to_owned()),
         VolumeState::Destroyed => unreachable!("only volumes that exist are amended"),
     }
     (now.state, now.deleted_at, now.purge_after, now.extending_to) = (VolumeState::Created, None, None, None);
@@ -214,6 +215,7 @@ pub(crate) fn adopted(
         auto_extended_from_bytes: None,
         auto_extend_blocked: None,
         snapshot_blocked: None,
+        left_at: None,
         failure: None,
     })
 }

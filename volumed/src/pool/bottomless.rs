@@ -3,8 +3,10 @@
 //! The pool's slices are directories below `disks` in the data directory, see [`DiskDir`]. A disk whose volume somebody holds is
 //! marked `wanted` and kept running by [`Pool::tend`], whatever restarts; another is ended once the bucket has all of it.
 
+mod moves;
 mod processes;
 mod snapshots;
+mod teller;
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -15,13 +17,16 @@ use async_trait::async_trait;
 use crashsafe::Disk;
 use objstore::ObjectStore;
 
+use self::moves::Moving;
 use self::processes::Processes;
+use self::teller::Teller;
+use super::moves::Moves;
 use super::{
     Capabilities, Capacity, Copied, Device, DiskSnapshots, Found, Pool, PoolError, PoolUsage, Reading, Shed,
     Slice, SliceId, ZeroEnd,
 };
 use crate::bulk::{ImageSink, ImageSource, Layout};
-use crate::disk::{self, DiskDir, Family, Phase, Settings, SliceSettings};
+use crate::disk::{self, DiskDir, Family, Phase, Settings, SliceSettings, VolumeFacts};
 use crate::keys::{ClusterKey, WrappedKey};
 use crate::ops::chain;
 use crate::volume::VolumeId;
@@ -34,7 +39,7 @@ const LABEL: &str = "bottomless";
 /// For how long an open of a disk is waited for: a claim takes ten seconds, and a journal has to be read.
 const OPEN_WITHIN: Duration = Duration::from_secs(60);
 
-/// Where the pool learns under which key a volume's disk is sealed.
+/// Where the pool learns what the catalog says of a volume: under which key its disk is sealed, and what is told to other nodes.
 #[async_trait]
 pub trait DiskKeys: Send + Sync + Debug {
     /// Returns the cluster key and the volume's own, wrapped by it.
@@ -42,6 +47,12 @@ pub trait DiskKeys: Send + Sync + Debug {
     /// # Errors
     /// A sentence.
     async fn of(&self, volume: &VolumeId) -> Result<(ClusterKey, WrappedKey), String>;
+
+    /// Returns what its record says of a volume; `None` of one that is not here any more.
+    ///
+    /// # Errors
+    /// A sentence.
+    async fn facts(&self, volume: &VolumeId) -> Result<Option<VolumeFacts>, String>;
 }
 
 /// What the pool is told.
@@ -69,6 +80,8 @@ pub struct BottomlessPool {
     store: Arc<dyn ObjectStore>,
     keys: Arc<dyn DiskKeys>,
     processes: Processes,
+    teller: Teller,
+    moving: Moving,
 }
 
 fn unfit(why: impl Into<String>) -> PoolError {
@@ -116,12 +129,20 @@ impl BottomlessPool {
         keys: Arc<dyn DiskKeys>,
     ) -> Self {
         let processes = Processes::new(&config.program, &config.config_file);
+        let teller = Teller::new(
+            Arc::clone(&disk),
+            Arc::clone(&store),
+            Arc::clone(&keys),
+            config.data_dir.clone(),
+        );
         Self {
             config,
             disk,
             store,
             keys,
             processes,
+            teller,
+            moving: Moving::default(),
         }
     }
 
@@ -178,7 +199,9 @@ impl BottomlessPool {
     }
 
     /// Notes that a disk is there. Last of all: what has settings is whole.
-    fn is_whole(&self, settings: &Settings) -> Result<(), PoolError> {
+    async fn is_whole(&self, settings: &Settings) -> Result<(), PoolError> {
+        // Before anybody is told that it is there: its host may be lost at any time from then on.
+        self.teller.tell(&settings.volume_id, settings).await?;
         settings
             .save(&*self.disk, &self.dir(&settings.volume_id).settings())
             .map_err(|error| later(chain(&error)))
@@ -204,6 +227,12 @@ impl BottomlessPool {
 
     /// Looks after one disk: starts it when it should run and does not, ends it when nobody wants it and the bucket has all.
     async fn tend_one(&self, id: &VolumeId) {
+        if self.moving.contains(id) {
+            return;
+        }
+        if self.is_made(id) {
+            self.teller.tell_soon(id);
+        }
         let dir = self.dir(id);
         let status = self.processes.status(&dir).await;
         let wanted = self.wanted_mark(id).exists();
@@ -292,7 +321,7 @@ impl Pool for BottomlessPool {
         disk::create(Arc::clone(&self.store), &cluster_key, &settings)
             .await
             .map_err(|error| later(chain(&error)))?;
-        self.is_whole(&settings)
+        self.is_whole(&settings).await
     }
 
     async fn grow(&self, slice: &Slice, _from_bytes: u64, _zero_end: ZeroEnd) -> Result<(), PoolError> {
@@ -411,6 +440,10 @@ impl Pool for BottomlessPool {
     }
 
     fn disk_snapshots(&self) -> Option<&dyn DiskSnapshots> {
+        Some(self)
+    }
+
+    fn moves(&self) -> Option<&dyn Moves> {
         Some(self)
     }
 

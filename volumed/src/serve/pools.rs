@@ -16,6 +16,7 @@ use crate::bulk::{Images, Workers};
 use crate::catalog::{Catalog, TxError};
 use crate::command::{Program, SystemCommands};
 use crate::config::{Config, LvmConfig, PoolConfig};
+use crate::disk::VolumeFacts;
 use crate::keys::{ClusterKey, WrappedKey};
 use crate::lvm::group::VolumeGroup;
 use crate::ops::Context;
@@ -148,6 +149,16 @@ impl DiskKeys for CatalogKeys {
         let key = key.map_err(|error| crate::ops::chain(&error))?;
         let key = key.ok_or_else(|| format!("{} is not there", self.cluster_key.display()))?;
         Ok((key, record.wrapped_key))
+    }
+
+    async fn facts(&self, volume: &VolumeId) -> Result<Option<VolumeFacts>, String> {
+        let wanted = volume.clone();
+        let found = self
+            .catalog
+            .transact(move |tx| Ok((tx.volume(&wanted)?, tx.snapshots_of(&wanted)?)));
+        let (record, snapshots) = found.await.map_err(|error| crate::ops::chain(&error))?;
+        let here = record.filter(Volume::exists);
+        Ok(here.map(|volume| VolumeFacts::new(&volume, snapshots)))
     }
 }
 

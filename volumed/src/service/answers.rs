@@ -68,7 +68,10 @@ impl VolumeView {
             id: volume.id.to_string(),
             name: volume.name.clone(),
             app: volume.app.clone(),
-            state: volume.state.name(),
+            state: match volume.left_at {
+                Some(_) => "drained",
+                None => volume.state.name(),
+            },
             size_gb: volume.size.get(),
             region: volume.region.clone(),
             zone: volume.zone.clone(),

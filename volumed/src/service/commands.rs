@@ -68,7 +68,7 @@ impl Service {
             .map_err(refusal)?;
         let wanted = |v: &Volume| {
             app.as_ref().is_none_or(|app| &v.app == app)
-                && (v.exists() || (include_destroyed && v.failure.is_none()))
+                && (v.exists() || (include_destroyed && v.failure.is_none() && v.left_at.is_none()))
         };
         Ok(all.into_iter().filter(wanted).collect())
     }

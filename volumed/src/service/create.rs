@@ -290,6 +290,7 @@ impl Service {
             auto_extended_from_bytes: None,
             auto_extend_blocked: None,
             snapshot_blocked: None,
+            left_at: None,
             failure: None,
         };
         match source {

@@ -65,6 +65,7 @@ fn counts(volume: &Volume) -> bool {
         | VolumeState::Extending
         | VolumeState::Restoring
         | VolumeState::Hydrating
+        | VolumeState::Draining
         | VolumeState::Recovering => true,
         VolumeState::SchedulingDestroy
         | VolumeState::PendingDestroy

@@ -14,6 +14,8 @@ pub enum VolumeState {
     Restoring,
     /// Being filled from its source volume.
     Hydrating,
+    /// On its way to another node: what only this one has of it is being uploaded. Of ours, not of Fly's.
+    Draining,
     /// Its deletion was asked for.
     SchedulingDestroy,
     /// Deleted, and recoverable until its grace is over.
@@ -28,12 +30,13 @@ pub enum VolumeState {
 
 impl VolumeState {
     /// Every state, for tables and tests.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Creating,
         Self::Created,
         Self::Extending,
         Self::Restoring,
         Self::Hydrating,
+        Self::Draining,
         Self::SchedulingDestroy,
         Self::PendingDestroy,
         Self::Recovering,
@@ -49,6 +52,7 @@ impl VolumeState {
             Self::Extending => "extending",
             Self::Restoring => "restoring",
             Self::Hydrating => "hydrating",
+            Self::Draining => "draining",
             Self::SchedulingDestroy => "scheduling_destroy",
             Self::PendingDestroy => "pending_destroy",
             Self::Recovering => "recovering",

@@ -24,6 +24,8 @@ const LOG_BYTES_MAX: u64 = 16 << 20;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// A snapshot or an extend waits for the bucket.
 const CHANGE_WITHIN: Duration = Duration::from_secs(60);
+/// For how long one question waits for all of a journal to be uploaded; then it is asked again.
+const DRAIN_WITHIN: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(20);
 /// From one start to the next of a process that ends by itself.
 const START_EVERY: Duration = Duration::from_secs(2);
@@ -210,6 +212,21 @@ impl Processes {
             Ok(_) | Err(CallError::Status { status: 404, .. }) => Ok(()),
             Err(error) => Err(crate::ops::chain(&error)),
         }
+    }
+
+    /// Has a disk given up: everything uploaded first, however long that takes. Its process ends then.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(super) async fn drain(&self, dir: &DiskDir) -> Result<(), String> {
+        let client = Client::new(dir.control()).with_timeout(DRAIN_WITHIN);
+        let asked = client.post::<serde_json::Value>("/v1/drain", &json!({})).await;
+        asked.map(drop).map_err(|error| crate::ops::chain(&error))
+    }
+
+    /// Returns how the last process of a disk ended that this volumed started, if it was not killed.
+    pub(super) fn exit_code(&self, id: &VolumeId) -> Option<i32> {
+        self.last(id)?.ended?
     }
 
     /// Asks a process to end.

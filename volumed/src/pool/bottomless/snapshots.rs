@@ -82,6 +82,6 @@ impl DiskSnapshots for BottomlessPool {
             });
         }
         let settings = Settings::new(fork.clone(), size_bytes, keyed.wrapped_key, local);
-        self.is_whole(&settings)
+        self.is_whole(&settings).await
     }
 }
