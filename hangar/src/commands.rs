@@ -18,6 +18,7 @@ mod images;
 mod key;
 mod machine;
 mod mounts;
+mod moves;
 mod snapshots;
 mod volumes;
 

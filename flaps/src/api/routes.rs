@@ -105,6 +105,14 @@ fn extension_routes() -> Router<Api> {
             post(volumes::purge),
         )
         .route(
+            "/hangar/v1/apps/{app}/volumes/{volume}/drain",
+            post(volumes::drain).delete(volumes::give_up_drain),
+        )
+        .route(
+            "/hangar/v1/apps/{app}/volumes/{volume}/claim",
+            post(volumes::claim),
+        )
+        .route(
             "/hangar/v1/apps/{app}/machines/{machine}/logs",
             get(machines::logs),
         )

@@ -21,6 +21,8 @@ const DEFAULT_SIZE_GB: u64 = 3;
 const EXTEND_PATIENCE: Duration = Duration::from_secs(90);
 /// Creation prepares space; a busy disk may take its time.
 const CREATE_PATIENCE: Duration = Duration::from_secs(120);
+/// A claim waits for the former owner's time and reads the disk's map; a drain uploads what there is.
+const MOVE_PATIENCE: Duration = Duration::from_secs(120);
 /// The fields of a create request that mean something to volumed; placement hints for other hosts do not.
 const CREATE_FIELDS: [&str; 18] = [
     "name",
@@ -234,6 +236,34 @@ pub(super) async fn recover(State(api): State<Api>, scope: AppScope) -> Result<R
         Some(CREATE_PATIENCE),
     )
     .await
+}
+
+/// Gives a bottomless volume up, so that another node may claim it.
+pub(super) async fn drain(State(api): State<Api>, scope: AppScope) -> Result<Response, Refusal> {
+    act(&api, &scope, Method::POST, "/drain", None, Some(MOVE_PATIENCE)).await
+}
+
+/// Keeps a volume that is being drained.
+pub(super) async fn give_up_drain(State(api): State<Api>, scope: AppScope) -> Result<Response, Refusal> {
+    act(&api, &scope, Method::DELETE, "/drain", None, Some(MOVE_PATIENCE)).await
+}
+
+/// Takes a bottomless volume up from the bucket. Whether it is the app's, volumed reads there.
+pub(super) async fn claim(
+    State(api): State<Api>,
+    scope: AppScope,
+    body: JsonBody,
+) -> Result<Response, Refusal> {
+    let volume = scope.volume()?;
+    if !crate::ids::is_volume(volume) {
+        return Err(Refusal::VolumeNotFound);
+    }
+    let mut body = body.into_object()?;
+    body.retain(|field, _| field == "force");
+    body.insert("app".to_owned(), Value::String(scope.app.name.clone()));
+    let (path, body) = (format!("/v1/volumes/{volume}/claim"), Value::Object(body));
+    let call = Call::new(Method::POST, &path).body(&body).patience(MOVE_PATIENCE);
+    Ok(relay(api.volumed.send(call).await?))
 }
 
 async fn act(

@@ -24,6 +24,10 @@ pub enum Command {
     Attach(Attach),
     /// Unmount a volume from this host
     Detach(Detach),
+    /// Upload what only this node has of a bottomless volume, and give it up for another node to claim
+    Drain(Drain),
+    /// Take up a bottomless volume that was drained elsewhere, or whose host is lost
+    Claim(Claim),
     /// Destroy volumes; they can be recovered for a while
     #[command(aliases = ["delete", "rm"])]
     Destroy(Destroy),
@@ -221,6 +225,41 @@ pub struct Fork {
     /// App.
     #[command(flatten)]
     pub app: AppArg,
+    /// Output.
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// Options of `drain`.
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// Volume id; nobody may have it attached
+    pub volume: String,
+    /// Keep the volume after all, if it is being drained and not given up yet
+    #[arg(long)]
+    pub give_up: bool,
+    /// App.
+    #[command(flatten)]
+    pub app: AppArg,
+    /// Output.
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// Options of `claim`.
+#[derive(Debug, Args)]
+pub struct Claim {
+    /// Volume id; this node needs the bucket and the cluster key of the one that had it
+    pub volume: String,
+    /// Although its host has not given it up: what that host had not uploaded is lost
+    #[arg(long)]
+    pub force: bool,
+    /// App, which must be here too.
+    #[command(flatten)]
+    pub app: AppArg,
+    /// Consent.
+    #[command(flatten)]
+    pub yes: YesArg,
     /// Output.
     #[command(flatten)]
     pub json: JsonArg,

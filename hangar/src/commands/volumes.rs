@@ -29,6 +29,8 @@ pub(super) async fn run(command: Command, context: &mut Context<'_>) -> Result<(
         Command::Fork(arguments) => fork(arguments, context).await,
         Command::Attach(arguments) => super::mounts::attach(arguments, context).await,
         Command::Detach(arguments) => super::mounts::detach(arguments, context).await,
+        Command::Drain(arguments) => super::moves::drain(arguments, context).await,
+        Command::Claim(arguments) => super::moves::claim(arguments, context).await,
         Command::Destroy(arguments) => destroy(arguments, context).await,
         Command::Recover(arguments) => recover(arguments, context).await,
         Command::Snapshots { command } => snapshots::run(command, context).await,
@@ -146,7 +148,7 @@ async fn show(arguments: One, context: &mut Context<'_>) -> Result<(), Failure> 
 }
 
 /// Says that a volume is not ready yet, and how to see when it is; nothing of one that is.
-fn unfinished(volume: &Value) -> Option<String> {
+pub(super) fn unfinished(volume: &Value) -> Option<String> {
     let (id, state) = (text(volume, "id"), text(volume, "state"));
     ["creating", "restoring", "hydrating"].contains(&state).then(|| {
         format!(
@@ -394,7 +396,7 @@ async fn recover(arguments: One, context: &mut Context<'_>) -> Result<(), Failur
     print(context, &app, &volume, arguments.json.json)
 }
 
-fn print(context: &mut Context<'_>, app: &str, volume: &Value, json: bool) -> Result<(), Failure> {
+pub(super) fn print(context: &mut Context<'_>, app: &str, volume: &Value, json: bool) -> Result<(), Failure> {
     if json {
         return context.output.json(volume);
     }
@@ -417,7 +419,7 @@ fn block(app: &str, volume: &Value) -> String {
     ])
 }
 
-fn one(app: &str, volume: &str) -> String {
+pub(super) fn one(app: &str, volume: &str) -> String {
     format!("/v1/apps/{}/volumes/{}", escaped(app), escaped(volume))
 }
 

@@ -163,3 +163,33 @@ async fn the_extension_routes_reach_their_daemons() {
     assert_eq!(answer["image"], "ghcr.io/a/b:1");
     assert_eq!(world.get("/hangar/v1/snapshots/..").await.0, 404);
 }
+
+#[tokio::test]
+async fn a_claim_goes_to_volumed_with_the_app_of_the_path_and_nothing_but_force() {
+    let world = World::with_app("a1").await;
+    let path = "/hangar/v1/apps/a1/volumes/vol_9/claim";
+    let body = json!({"force": true, "app": "evil", "noise": 1});
+    world.call(Method::POST, path, Some(body)).await;
+    assert_eq!(
+        world.seen(&Method::POST, "/v1/volumes/vol_9/claim")[0].body,
+        json!({"force": true, "app": "a1"})
+    );
+    let (status, _) = world
+        .call(
+            Method::POST,
+            "/hangar/v1/apps/a1/volumes/nonsense/claim",
+            Some(json!({})),
+        )
+        .await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn only_an_app_s_own_volume_is_drained() {
+    let world = World::with_app("a1").await;
+    world.add_volume("vol_2", "a2");
+    for method in [Method::POST, Method::DELETE] {
+        let path = "/hangar/v1/apps/a1/volumes/vol_2/drain";
+        assert_eq!(world.call(method, path, None).await.0, 404);
+    }
+}
