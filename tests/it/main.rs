@@ -9,6 +9,7 @@ mod host_loss;
 mod host_mounts;
 mod incremental;
 mod kill_rounds;
+mod moves;
 mod names;
 mod point_in_time;
 mod pool_place;

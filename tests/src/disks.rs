@@ -20,6 +20,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::node::programs;
+use crate::volumed::Bucket;
 
 /// How long anything that must happen may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,6 +67,18 @@ impl Site {
         let url = format!("http://{address}");
         let config = S3Config::new(&url, BUCKET, &root.access_key_id, &root.secret_access_key);
         Ok(Self { dir, store, config })
+    }
+
+    /// Returns where the store is.
+    #[must_use]
+    pub fn address(&self) -> Bucket {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        Bucket {
+            url: text(&self.config.endpoint),
+            name: BUCKET,
+            access_key_id: text(&self.config.access_key_id),
+            secret_access_key: text(&self.config.secret_access_key),
+        }
     }
 
     /// Lets the store answer nothing until it is [let go on](Self::resume).

@@ -35,7 +35,7 @@ pub struct Volumed {
 }
 
 /// Where the bucket is, for another program that shall write to it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Bucket {
     /// `http://…`, without the bucket's name.
     pub url: String,
@@ -82,23 +82,59 @@ impl Volumed {
         daemon::spawn("s3-endpoint", async move {
             endpoint.serve(Listener::Tcp(listener), ends).await
         });
-        let file = dir.path().join("config.toml");
-        let text = format!(
-            "socket = \"{dir}/v.sock\"\ndata_dir = \"{dir}/volumed\"\nregion = \"local\"\nzones = [\"a1b2\", \"c3d4\", \"e5f6\"]\n\
-             [object_store]\nendpoint = \"{url}\"\nbucket = \"{BUCKET}\"\naccess_key_id = \"{}\"\nsecret_access_key = \"{}\"\n\
-             [[pools]]\nname = \"default\"\nkind = \"file\"\npath = \"{dir}/volumed/pool\"\nallocation = \"sparse\"\novercommit_ratio = 100.0\n\
-             [bottomless]\nring_bytes = 16777216\ncache_bytes = 0\nreserve_bytes = 0\n",
-            root.access_key_id,
-            root.secret_access_key,
-            dir = dir.path().display(),
-        );
-        crashsafe::write_atomic(&RealDisk, "it:config", &file, text.as_bytes(), 0o600)?;
         let bucket = Bucket {
             url,
             name: BUCKET,
             access_key_id: root.access_key_id,
             secret_access_key: root.secret_access_key,
         };
+        Self::on(dir, bucket, shutdown).await
+    }
+
+    /// Prepares another node on the same bucket. It has the same cluster key if this one has started before.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub async fn beside(&self) -> Result<Self> {
+        let other = self.stranger().await?;
+        std::fs::create_dir_all(other.path("volumed"))?;
+        std::fs::copy(
+            self.path("volumed/cluster.key"),
+            other.path("volumed/cluster.key"),
+        )?;
+        Ok(other)
+    }
+
+    /// Prepares another node on the same bucket, with a cluster key of its own.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub async fn stranger(&self) -> Result<Self> {
+        Self::at(self.bucket.clone()).await
+    }
+
+    /// Prepares a node on a bucket that somebody else serves.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub async fn at(bucket: Bucket) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("hg").tempdir_in("/tmp")?;
+        Self::on(dir, bucket, CancellationToken::new()).await
+    }
+
+    async fn on(dir: TempDir, bucket: Bucket, shutdown: CancellationToken) -> Result<Self> {
+        let file = dir.path().join("config.toml");
+        let text = format!(
+            "socket = \"{dir}/v.sock\"\ndata_dir = \"{dir}/volumed\"\nregion = \"local\"\nzones = [\"a1b2\", \"c3d4\", \"e5f6\"]\n\
+             [object_store]\nendpoint = \"{url}\"\nbucket = \"{BUCKET}\"\naccess_key_id = \"{}\"\nsecret_access_key = \"{}\"\n\
+             [[pools]]\nname = \"default\"\nkind = \"file\"\npath = \"{dir}/volumed/pool\"\nallocation = \"sparse\"\novercommit_ratio = 100.0\n\
+             [bottomless]\nring_bytes = 16777216\ncache_bytes = 0\nreserve_bytes = 0\n",
+            bucket.access_key_id,
+            bucket.secret_access_key,
+            url = bucket.url,
+            dir = dir.path().display(),
+        );
+        crashsafe::write_atomic(&RealDisk, "it:config", &file, text.as_bytes(), 0o600)?;
         let config = S3Config {
             endpoint: Some(bucket.url.clone()),
             region: "us-east-1".into(),
@@ -120,6 +156,20 @@ impl Volumed {
         })
     }
 
+    /// Kills the processes of bottomless volumes.
+    pub fn kill_disks(&self) {
+        let disks = std::fs::read_dir(self.path("volumed/disks"));
+        for disk in disks.into_iter().flatten().flatten() {
+            // Nor may its file on the host outlive them: not mounted is as good.
+            let _ = rustix::mount::unmount(disk.path().join("file"), UnmountFlags::DETACH);
+            if let Err(LockError::Held { pid: Some(pid), .. }) = LockFile::acquire(disk.path().join("lock"))
+                && let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw)
+            {
+                let _gone_already = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+
     /// Returns where the bucket is.
     #[must_use]
     pub fn bucket(&self) -> &Bucket {
@@ -137,6 +187,14 @@ impl Volumed {
     /// # Errors
     /// When it ends or does not answer within 30 seconds; its words are in the error.
     pub async fn start(&mut self) -> Result<Running> {
+        self.start_until("").await
+    }
+
+    /// Starts the daemon, which kills itself at a step of an operation: `kind/step/moment`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_until(&mut self, kill_at: &str) -> Result<Running> {
         let errors = self.dir.path().join("volumed.err");
         let mut command = Command::new(programs().join("volumed"));
         command
@@ -146,6 +204,9 @@ impl Volumed {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&errors)?);
+        if !kill_at.is_empty() {
+            command.env("VOLUMED_KILL_AT", kill_at);
+        }
         let mut running = Running {
             child: command.spawn()?,
         };
@@ -370,24 +431,26 @@ async fn settled(client: &Client, path: &str, field: &str) -> Result<()> {
 impl Drop for Volumed {
     fn drop(&mut self) {
         // Disks' processes outlive volumed; none may outlive a test that failed.
-        for disk in std::fs::read_dir(self.path("volumed/disks"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            // Nor may its file on the host: not mounted is as good.
-            let _ = rustix::mount::unmount(disk.path().join("file"), UnmountFlags::DETACH);
-            if let Err(LockError::Held { pid: Some(pid), .. }) = LockFile::acquire(disk.path().join("lock"))
-                && let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw)
-            {
-                let _gone_already = kill_process(pid, Signal::KILL);
-            }
-        }
+        self.kill_disks();
         self.shutdown.cancel();
     }
 }
 
 impl Running {
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// When it does not within a minute.
+    pub async fn ended(&mut self) -> Result<()> {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        while self.child.try_wait()?.is_none() {
+            ticks.tick().await;
+            ensure!(tokio::time::Instant::now() < deadline, "volumed does not end");
+        }
+        Ok(())
+    }
+
     /// Returns its process id.
     #[must_use]
     pub fn id(&self) -> u32 {
