@@ -27,7 +27,7 @@ fn facts(generation: u64) -> VolumeFacts {
         generation,
         origin: Origin::Empty,
         created_at: Timestamp::UNIX_EPOCH,
-            snapshots: Vec::new(),
+        snapshots: Vec::new(),
     }
 }
 
