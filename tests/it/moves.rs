@@ -193,6 +193,12 @@ async fn a_volume_outlives_its_host_which_serves_it_no_more_when_it_comes_back()
     })
     .await?;
     let uploaded = writer.stamp();
+    let snapshot = first.snapshot(&a, &id).await?;
+    until("told of the snapshot", async || {
+        let told = std::fs::read_to_string(first.path(&format!("volumed/disks/{id}/told.json")))?;
+        Ok(told.contains(&snapshot))
+    })
+    .await?;
     write(&mut writer, &mut export, 2)?;
 
     // The host is lost.
@@ -255,6 +261,11 @@ async fn a_volume_outlives_its_host_which_serves_it_no_more_when_it_comes_back()
     let _: Value = a.delete(&path(&id)).await?;
     post(&a, path(&id) + "/purge", json!({})).await?;
     until("purged", async || Ok(disks_left(&first) == 0)).await?;
+    let kept: Value = b.get(&format!("/v1/snapshots/{snapshot}")).await?;
+    ensure!(kept["status"] == "created", "{kept}");
+    second
+        .create(&b, &json!({"name": "as it was", "snapshot_id": snapshot}))
+        .await?;
     detach(&b, &id).await?;
     second.kill_disks();
     let mut export = attach(&b, &id).await?;

@@ -99,8 +99,16 @@ pub(super) async fn untake(ctx: &Context, snapshot: &Snapshot) -> Result<(), Ste
         return Ok(());
     }
     let volume = ctx.volume(&snapshot.volume_id).await?;
-    match ctx.pool(&volume.pool)?.disk_snapshots() {
-        Some(disks) => Ok(disks.remove(&volume.id, snapshot.id.as_str()).await?),
+    let pool = ctx.pool(&volume.pool)?;
+    match pool.disk_snapshots() {
+        Some(disks) => match disks.remove(&volume.id, snapshot.id.as_str()).await {
+            Ok(()) => Ok(()),
+            // Of a deleted volume only: asking ends its process.
+            Err(error) => match pool.moves().filter(|_| volume.deleted_at.is_some()) {
+                Some(moves) if moves.is_elsewhere(&volume.id).await? => Ok(()),
+                Some(_) | None => Err(error.into()),
+            },
+        },
         None => Err(StepError::Broken(format!(
             "snapshot {} is kept by a disk, and pool {} has none",
             snapshot.id, volume.pool

@@ -231,7 +231,7 @@ impl Service {
         let snapshots = self.ctx.catalog.transact(move |tx| Ok(tx.snapshots_of(&wanted)?));
         let snapshots = snapshots.await.map_err(refusal)?;
         let kept = snapshots.iter().filter(|s| s.needs_its_volume()).count();
-        if kept > 0 {
+        if kept > 0 && !self.is_elsewhere(id).await? {
             return Err(Refusal::precondition(format!(
                 "volume {id} keeps its {kept} snapshots itself; delete them first, or leave it: it goes when the last of them has \
                  expired"
@@ -241,6 +241,16 @@ impl Service {
             v.state = VolumeState::Destroying
         });
         begun.await
+    }
+
+    /// Says whether another node has claimed a deleted volume since: then its snapshots are that one's, too.
+    async fn is_elsewhere(&self, id: &VolumeId) -> Result<bool, Refusal> {
+        let pool = self.pool(&self.volume(id).await?.pool)?;
+        let Some(moves) = pool.moves() else {
+            return Ok(false);
+        };
+        let unknown = |error| Refusal::unavailable(format!("{}; try again", chain(&error)));
+        moves.is_elsewhere(id).await.map_err(unknown)
     }
 
     /// Takes a snapshot; answers when the point in time is taken, not when it is uploaded.
