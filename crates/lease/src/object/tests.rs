@@ -1,0 +1,130 @@
+use objstore::{FaultStore, MemoryStore};
+
+use super::*;
+
+const TTL: Duration = Duration::from_secs(10);
+
+fn lease(store: &Arc<dyn ObjectStore>, node: &str) -> ObjectLease {
+    let me = Holder {
+        node: NodeId(node.to_owned()),
+        hostname: node.to_owned(),
+        url: format!("http://{node}:20202"),
+    };
+    let key = Key::new("lease").unwrap();
+    ObjectLease::new(Arc::clone(store), key, me, ObjectLease::timing(TTL))
+}
+
+fn memory() -> Arc<dyn ObjectStore> {
+    Arc::new(FaultStore::new(Arc::new(MemoryStore::new())))
+}
+
+#[tokio::test]
+async fn of_two_that_saw_a_free_lease_one_gets_it_and_the_other_sees_whose_it_is() {
+    let store = memory();
+    let (a, b) = (lease(&store, "a"), lease(&store, "b"));
+    let (of_a, of_b) = (a.look().await.unwrap(), b.look().await.unwrap());
+    assert_eq!(of_a.held, Held::Free);
+    let granted = a.acquire(&of_a, "LFSC1").await.unwrap().unwrap();
+    assert_eq!(b.acquire(&of_b, "LFSC2").await.unwrap(), None);
+    let seen = b.look().await.unwrap();
+    assert_eq!(
+        (seen.epoch, seen.ours, seen.ttl),
+        (granted.epoch, false, Some(TTL))
+    );
+    assert_eq!(
+        (seen.held, seen.cluster.as_deref()),
+        (Held::By(a.me.clone()), Some("LFSC1"))
+    );
+    assert!(a.look().await.unwrap().ours);
+}
+
+#[tokio::test]
+async fn a_former_holder_renews_releases_and_passes_on_nothing() {
+    let store = memory();
+    let (a, b) = (lease(&store, "a"), lease(&store, "b"));
+    let old = a.acquire(&a.look().await.unwrap(), "c").await.unwrap().unwrap();
+    let new = b.acquire(&b.look().await.unwrap(), "c").await.unwrap().unwrap();
+    assert!(new.epoch > old.epoch);
+    assert_eq!(a.renew(&old, Progress::default()).await.unwrap(), None);
+    a.release(&old).await.unwrap();
+    assert_eq!(a.pass_on(&old, &NodeId("a".to_owned())).await.unwrap(), None);
+    assert!(b.look().await.unwrap().ours);
+    assert_eq!(b.renew(&new, Progress::default()).await.unwrap(), Some(new));
+}
+
+#[tokio::test]
+async fn who_said_something_after_the_decision_is_heard_before_the_lease_is_taken() {
+    let store = memory();
+    let (a, b) = (lease(&store, "a"), lease(&store, "b"));
+    let seen = a.look().await.unwrap();
+    let progress = Progress {
+        epoch: Epoch(1),
+        txids: 9,
+    };
+    b.announce(&seen, Candidate { progress, beat: 1 }).await.unwrap();
+    assert_eq!(a.acquire(&seen, "c").await.unwrap(), None);
+    let seen = a.look().await.unwrap();
+    assert_eq!(seen.candidates[&b.me.node].progress, progress);
+    assert!(a.acquire(&seen, "c").await.unwrap().is_some());
+    // Nobody wants what is held.
+    b.announce(&seen, Candidate { progress, beat: 2 }).await.unwrap();
+    assert!(a.look().await.unwrap().candidates.is_empty());
+}
+
+#[tokio::test]
+async fn a_lease_is_handed_to_the_named_node_alone_and_goes_back_only_to_its_holder() {
+    let store = memory();
+    let [a, b, c] = ["a", "b", "c"].map(|node| lease(&store, node));
+    let grant = a.acquire(&a.look().await.unwrap(), "c").await.unwrap().unwrap();
+    let passed = a.pass_on(&grant, &b.me.node).await.unwrap().unwrap();
+    assert_eq!(
+        a.renew(&grant, Progress::default()).await.unwrap(),
+        None,
+        "it is not its own any more"
+    );
+    assert_eq!(c.take_over(&passed).await.unwrap(), None);
+    let back = a.take_over(&passed).await.unwrap().unwrap();
+    assert_eq!(b.take_over(&passed).await.unwrap(), None, "it was taken back");
+    let passed = a.pass_on(&back, &b.me.node).await.unwrap().unwrap();
+    let taken = b.take_over(&passed).await.unwrap().unwrap();
+    assert_eq!(taken.epoch, back.epoch.next());
+    assert!(matches!(
+        b.take_over("session-of-consul").await,
+        Err(AskError::Foreign(_))
+    ));
+}
+
+#[tokio::test]
+async fn what_a_lease_knows_of_its_cluster_outlives_its_holders() {
+    let store = memory();
+    let a = lease(&store, "a");
+    let grant = a
+        .acquire(&a.look().await.unwrap(), "LFSC1")
+        .await
+        .unwrap()
+        .unwrap();
+    let progress = Progress {
+        epoch: Epoch(1),
+        txids: 7,
+    };
+    a.renew(&grant, progress).await.unwrap().unwrap();
+    a.release(&grant).await.unwrap();
+    let seen = a.look().await.unwrap();
+    assert_eq!(
+        (seen.held, seen.progress, seen.epoch),
+        (Held::Free, progress, Epoch(1))
+    );
+    assert_eq!(seen.cluster.as_deref(), Some("LFSC1"));
+}
+
+#[tokio::test]
+async fn what_is_no_lease_is_told_and_left_alone() {
+    let store = memory();
+    let key = Key::new("lease").unwrap();
+    let body = Bytes::from_static(b"shopping list");
+    store.put_if_absent(&key, body.clone(), PURPOSE).await.unwrap();
+    let a = lease(&store, "a");
+    assert!(matches!(a.look().await, Err(AskError::Record { .. })));
+    assert!(a.acquire(&View::default(), "c").await.is_err());
+    assert_eq!(store.get(&key, None, PURPOSE).await.unwrap().bytes, body);
+}
