@@ -3,6 +3,7 @@
 mod events;
 mod import;
 mod metrics;
+mod roles;
 mod stream;
 mod transfer;
 
@@ -21,13 +22,14 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
+use lease::Keeper;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     db::Role,
     http_client::Body,
-    replication::{sender::Part, status::Status},
+    replication::{sender::Part, status::Status, streams::Streams},
     store::{ClusterId, Store},
 };
 
@@ -40,8 +42,14 @@ pub struct Api {
     pub store: Arc<Store>,
     /// The other nodes.
     pub status: Arc<Status>,
-    /// The host name of this node, if it is primary; else the primary's.
+    /// The host name of this node.
     pub hostname: String,
+    /// Whether it may become primary.
+    pub candidate: bool,
+    /// Its lease.
+    pub keeper: Keeper,
+    /// The replicas that are connected to it.
+    pub streams: Arc<Streams>,
     /// Where the databases are mounted.
     pub mount: String,
     /// Set when the node stops.
@@ -168,12 +176,9 @@ impl Api {
             "/export" if get => transfer::export(&self, &query).await,
             "/events" if get => Ok(events::listen(&self)),
             "/info" if get => self.info(),
-            "/metrics" if get => Ok(metrics::show(&self.store, &self.status)),
-            "/promote" if post => self.promote(),
-            "/handoff" if post => Err(Refused::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "cannot handoff: static lease does not support handoff",
-            )),
+            "/metrics" if get => Ok(metrics::show(&self.store, &self.status, &self.streams)),
+            "/promote" if post => roles::promote(&self).await,
+            "/handoff" if post => roles::hand_off(&self, &query).await,
             "/stream" | "/import" | "/export" | "/events" | "/info" | "/metrics" | "/promote"
             | "/handoff" => Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")),
             _ => Err(Refused::new(StatusCode::NOT_FOUND, "404 page not found")),
@@ -184,14 +189,12 @@ impl Api {
         self.store.role() == Role::Primary
     }
 
-    fn promote(&self) -> Answer {
+    /// The host name of the primary; empty when nobody knows it.
+    fn primary_hostname(&self) -> String {
         if self.is_primary() {
-            return Ok(Response::new(full("")));
+            return self.hostname.clone();
         }
-        Err(Refused::new(
-            StatusCode::CONFLICT,
-            "not eligible to become primary",
-        ))
+        self.status.primary().unwrap_or_default()
     }
 
     fn info(&self) -> Answer {
@@ -200,11 +203,11 @@ impl Api {
             info.insert("clusterID".to_owned(), id.into());
         }
         info.insert("isPrimary".to_owned(), self.is_primary().into());
-        info.insert("candidate".to_owned(), self.is_primary().into());
+        info.insert("candidate".to_owned(), self.candidate.into());
         info.insert("path".to_owned(), self.mount.clone().into());
         info.insert(
             "primary".to_owned(),
-            serde_json::json!({ "hostname": self.hostname }),
+            serde_json::json!({ "hostname": self.primary_hostname() }),
         );
         let text = serde_json::to_string_pretty(&info).map_err(|error| Refused::internal(&error))?;
         let mut response = Response::new(full(format!("{text}\n")));

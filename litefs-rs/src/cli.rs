@@ -18,7 +18,9 @@ The commands are:
 	export       copies a database from a node to a file
 	import       copies a SQLite database into a node
 	mount        serves the databases and runs commands beside them
+	promote      makes a node primary
 	run          runs a command on a node
+	status       says what a node is and has
 	version      prints the version
 ";
 
@@ -33,6 +35,10 @@ pub enum Command {
     Import(TransferArgs),
     /// Take a database out.
     Export(TransferArgs),
+    /// Make a node primary.
+    Promote(NodeArgs),
+    /// Say what a node is and has.
+    Status(NodeArgs),
     /// Say which program this is.
     Version,
     /// Say how to use it.
@@ -61,8 +67,17 @@ pub struct RunArgs {
     pub url: String,
     /// Only if the node may become primary.
     pub if_candidate: bool,
+    /// On the primary: the node becomes that first.
+    pub promote: bool,
     /// What to run.
     pub command: Vec<String>,
+}
+
+/// Which node is meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeArgs {
+    /// Where its API is.
+    pub url: String,
 }
 
 /// Which database goes where.
@@ -121,6 +136,8 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, UsageErr
         "run" => run(rest).map(Command::Run),
         "import" => transfer(rest).map(Command::Import),
         "export" => transfer(rest).map(Command::Export),
+        "promote" => node(rest).map(Command::Promote),
+        "status" => node(rest).map(Command::Status),
         "version" => Ok(Command::Version),
         "help" | "-h" | "-help" | "--help" => Ok(Command::Help),
         other => Err(UsageError::UnknownCommand(other.to_owned())),
@@ -153,6 +170,7 @@ fn run(args: Vec<String>) -> Result<RunArgs, UsageError> {
         match flag.as_str() {
             "url" => parsed.url = flags.value(flag, value)?,
             "if-candidate" => parsed.if_candidate = boolean(flag, value)?,
+            "promote" => parsed.promote = boolean(flag, value)?,
             _ => return Err(UsageError::UnknownFlag(flag)),
         }
     }
@@ -161,6 +179,21 @@ fn run(args: Vec<String>) -> Result<RunArgs, UsageError> {
         return Err(UsageError::Missing("command after --"));
     }
     Ok(parsed)
+}
+
+fn node(args: Vec<String>) -> Result<NodeArgs, UsageError> {
+    let mut url = DEFAULT_URL.to_owned();
+    let mut flags = Flags::new(args);
+    while let Some((flag, value)) = flags.next_flag()? {
+        match flag.as_str() {
+            "url" => url = flags.value(flag, value)?,
+            _ => return Err(UsageError::UnknownFlag(flag)),
+        }
+    }
+    match flags.rest().into_iter().next() {
+        Some(more) => Err(UsageError::TooMany(more)),
+        None => Ok(NodeArgs { url }),
+    }
 }
 
 fn transfer(args: Vec<String>) -> Result<TransferArgs, UsageError> {

@@ -1,5 +1,6 @@
 //! What the command line asks for.
 
+mod primary;
 mod transfer;
 
 use std::{
@@ -9,13 +10,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use http::{HeaderMap, Method};
-use http_body_util::BodyExt as _;
 
 use crate::{
     cli::{Command, MountArgs, RunArgs, USAGE, UsageError, parse},
     config::{self, Config},
-    http_client::{request, whole},
     node,
 };
 
@@ -39,6 +37,14 @@ pub fn main(args: impl IntoIterator<Item = String>) -> ExitCode {
             ExitCode::from(MISUSE)
         }
         Ok(Command::Run(args)) => finish(runtime().and_then(|runtime| runtime.block_on(run(&args)))),
+        Ok(Command::Promote(args)) => finish(runtime().and_then(|runtime| {
+            runtime.block_on(primary::promote(&args.url))?;
+            Ok(ExitCode::SUCCESS)
+        })),
+        Ok(Command::Status(args)) => finish(runtime().and_then(|runtime| {
+            say(runtime.block_on(primary::status(&args.url))?.trim_end());
+            Ok(ExitCode::SUCCESS)
+        })),
         Ok(Command::Import(args)) => finish(runtime().and_then(|runtime| {
             runtime
                 .block_on(transfer::import(&args))
@@ -78,9 +84,12 @@ fn finish(done: anyhow::Result<ExitCode>) -> ExitCode {
 
 /// Runs a command on a node and ends as it ends.
 async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    if args.if_candidate && !is_candidate(&args.url).await? {
+    if args.if_candidate && !primary::is_candidate(&args.url).await? {
         complain("node is not a candidate, exiting");
         return Ok(ExitCode::SUCCESS);
+    }
+    if args.promote {
+        primary::promote(&args.url).await?;
     }
     let (program, rest) = args.command.split_first().context("command required")?;
     let status = tokio::process::Command::new(program).args(rest).status().await;
@@ -90,13 +99,6 @@ async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         .and_then(|code| u8::try_from(code).ok())
         .unwrap_or(1);
     Ok(ExitCode::from(code))
-}
-
-async fn is_candidate(url: &str) -> anyhow::Result<bool> {
-    let response = request(Method::GET, url, "/info", HeaderMap::new(), whole("")).await?;
-    let body = response.into_body().collect().await?.to_bytes();
-    let info: serde_json::Value = serde_json::from_slice(&body)?;
-    Ok(info["candidate"].as_bool().unwrap_or(false))
 }
 
 fn mount(args: &MountArgs) -> ExitCode {

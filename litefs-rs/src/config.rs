@@ -2,15 +2,15 @@
 
 mod duration;
 mod expand;
+mod leases;
 mod raw;
 
 pub use duration::{DurationError, parse as parse_duration};
 pub use expand::expand;
+pub use leases::LeaseConfig;
 pub use raw::{Exec, RawConfig};
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
-
-use crate::db::Role;
 
 /// Where the API listens when nothing is said.
 pub const HTTP_PORT: u16 = 20202;
@@ -40,12 +40,18 @@ pub struct Config {
     pub http: SocketAddr,
     /// How long one snapshot may take; nothing: as long as it takes.
     pub snapshot_timeout: Option<Duration>,
-    /// Who makes transactions.
-    pub role: Role,
-    /// The host name of the primary.
+    /// Who is primary.
+    pub lease: LeaseConfig,
+    /// Whether this node may be.
+    pub candidate: bool,
+    /// Whether it asks to be, once it is in sync.
+    pub promote: bool,
+    /// The host name of this node, or with a static lease, of the primary.
     pub hostname: String,
-    /// Where the primary's API is.
-    pub primary_url: Option<String>,
+    /// Where that node's API is; nothing: on that host, at the port of this one.
+    pub advertise_url: Option<String>,
+    /// How long this node does not want the lease after it was asked to step down.
+    pub demote_delay: Duration,
     /// How long a replica waits before it connects again.
     pub reconnect_delay: Duration,
     /// Databases that are replicated; all when there are none.
@@ -134,17 +140,17 @@ impl TryFrom<RawConfig> for Config {
         if !raw.data.dir.is_empty() && raw.fuse.dir == raw.data.dir {
             problems.add("fuse directory and data directory cannot be the same path");
         }
-        let role = if raw.lease.candidate {
-            Role::Primary
-        } else {
-            Role::Replica
-        };
-        if role == Role::Primary && !raw.lease.databases.is_empty() {
+        if raw.lease.candidate && !raw.lease.databases.is_empty() {
             problems.add("cannot specify a database replication filter on candidate nodes");
         }
-        if role == Role::Replica && raw.lease.advertise_url.is_empty() {
-            problems.add("lease.advertise-url: a replica must know where its primary is");
-        }
+        let lease = leases::read(&raw.lease, &mut problems);
+        let hostname = match lease {
+            LeaseConfig::Static => raw.lease.hostname,
+            LeaseConfig::Consul(_) | LeaseConfig::Object { .. } if raw.lease.hostname.is_empty() => {
+                rustix::system::uname().nodename().to_string_lossy().into_owned()
+            }
+            LeaseConfig::Consul(_) | LeaseConfig::Object { .. } => raw.lease.hostname,
+        };
         let retention = problems.limit("data.retention", &raw.data.retention);
         let http = address(&raw.http.addr).unwrap_or_else(|problem| {
             problems.add(problem);
@@ -168,9 +174,12 @@ impl TryFrom<RawConfig> for Config {
             allow_other: raw.fuse.allow_other,
             http,
             snapshot_timeout,
-            role,
-            hostname: raw.lease.hostname,
-            primary_url: (role == Role::Replica).then_some(raw.lease.advertise_url),
+            lease,
+            candidate: raw.lease.candidate,
+            promote: raw.lease.promote,
+            hostname,
+            advertise_url: Some(raw.lease.advertise_url).filter(|url| !url.is_empty()),
+            demote_delay: problems.duration("lease.demote-delay", &raw.lease.demote_delay),
             reconnect_delay: problems.duration("lease.reconnect-delay", &raw.lease.reconnect_delay),
             databases: raw.lease.databases,
             log_json: raw.log.format == "json",
@@ -186,16 +195,6 @@ impl TryFrom<RawConfig> for Config {
 
 /// What LiteFS has and this program has not is refused, and not left out in silence.
 fn check_unbuilt(raw: &RawConfig, problems: &mut Problems) {
-    match raw.lease.kind.as_str() {
-        "static" => {}
-        "consul" => problems.add("lease.type: leases of consul are not there yet, only 'static'"),
-        other => problems.add(format!(
-            "invalid lease type, must be either 'consul' or 'static', got: '{other}'"
-        )),
-    }
-    if raw.lease.promote {
-        problems.add("lease.promote: static leases are not handed over");
-    }
     if !raw.proxy.target.is_empty() {
         problems.add("proxy.target: the proxy is not there yet");
     }

@@ -1,5 +1,6 @@
 //! One database: its files, as SQLite writes and locks them, and the transactions that come of it.
 
+mod admission;
 mod apply;
 pub mod capture;
 pub mod checksum;
@@ -11,6 +12,7 @@ mod image;
 mod kept_checksums;
 pub mod locks;
 pub mod page;
+mod primacy;
 pub mod recover;
 mod rest;
 pub mod rollback_journal;
@@ -24,6 +26,7 @@ pub use capture::CaptureError;
 pub use database_files::DatabaseFiles;
 pub use handle::{Database, DatabaseError, Node, PreparedCommit, Role};
 pub use image::{Image, ImageError};
+pub use primacy::Primacy;
 pub use rest::{Damaged, Rest};
 pub use snapshot::{Snapshot, SnapshotError};
 

@@ -1,7 +1,15 @@
 //! One node, from its start to its stop.
 
+mod leasing;
+mod member;
+mod roles;
+
+pub use leasing::LeaseError;
+pub use member::Member;
+
 use std::{
     io,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU8, Ordering},
@@ -11,21 +19,20 @@ use std::{
 };
 
 use crashsafe::RealDisk;
+use leasing::Leasing;
 use ltx::{Flags, NodeId};
+use roles::Roles;
 use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, Api},
     config::Config,
-    db::{Node, Role},
+    db::{Node, Primacy, Role},
     fuse::{self, Mounted},
-    replication::{
-        client::{Following, Replica},
-        status::Status,
-    },
+    replication::{client::Replica, status::Status, streams::Streams},
     retention,
-    store::{ClusterId, Running, Store},
+    store::{Running, Store},
     supervisor,
 };
 
@@ -48,7 +55,7 @@ pub enum StartError {
     #[error("listen on {address}")]
     Listen {
         /// Which one.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// What the system said.
         source: io::Error,
     },
@@ -61,6 +68,9 @@ pub enum StartError {
     /// A command cannot be run.
     #[error(transparent)]
     Command(#[from] supervisor::SupervisorError),
+    /// Its lease cannot be had from anywhere.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
     /// A thread was refused.
     #[error("start a thread")]
     Thread(#[source] io::Error),
@@ -85,8 +95,12 @@ pub async fn run(
         address: config.http,
         source,
     })?;
-    let store = open(&config).await?;
-    let status = Arc::new(Status::new(config.role, wall_clock_ms));
+    let address = listener.local_addr().map_err(StartError::Thread)?;
+    let id = NodeId::new(u64::from_ne_bytes(daemon::random::bytes()));
+    let mut leasing = Leasing::prepare(&config, id, address).await?;
+    let store = open(&config, id, leasing.primacy()).await?;
+    let keeper = leasing.start(&store);
+    let status = Arc::new(Status::new(store.node().primacy.clone(), wall_clock_ms));
     let options = fuse::Options {
         directory: config.mount.clone(),
         allow_other: config.allow_other,
@@ -97,27 +111,41 @@ pub async fn run(
     let ending = Arc::new(AtomicBool::new(false));
     verify(&store, &ending).map_err(StartError::Thread)?;
     retain(&store, &config, &stop);
-    let address = listener.local_addr().map_err(StartError::Thread)?;
+    let streams = Arc::new(Streams::default());
     let serving = Arc::new(Api {
         store: Arc::clone(&store),
         status: Arc::clone(&status),
         hostname: config.hostname.clone(),
+        candidate: config.candidate,
+        keeper: keeper.clone(),
+        streams: Arc::clone(&streams),
         mount: config.mount.display().to_string(),
         stopping: Arc::clone(&ending),
         stop: stop.child_token(),
     });
     let closing = serving.stop.clone();
     daemon::spawn("listen", api::serve(listener, serving));
-    let replica = follow(&config, &store, &status, &ending).map_err(StartError::Thread)?;
+    let roles = Roles {
+        replica: Replica::new(Arc::clone(&store), Arc::clone(&status), Arc::clone(&ending)),
+        store: Arc::clone(&store),
+        status: Arc::clone(&status),
+        member: leasing.member(),
+        keeper,
+        streams,
+        reconnect_delay: config.reconnect_delay,
+        only: config.databases.clone(),
+        ending: Arc::clone(&ending),
+        runtime: tokio::runtime::Handle::current(),
+    };
+    let named = thread::Builder::new().name("roles".to_owned());
+    let roles = named.spawn(move || roles.run()).map_err(StartError::Thread)?;
     tracing::info!(path = %config.mount.display(), %address, "serves databases");
-    let served = serve(&config, &store, &status, &stop, code).await;
+    let served = serve(&config, &store, &status, address, &stop, code).await;
     ending.store(true, Ordering::Release);
     closing.cancel();
-    if let Some(replica) = replica {
-        let ended = tokio::task::spawn_blocking(move || replica.join());
-        if !matches!(ended.await, Ok(Ok(()))) {
-            tracing::error!("replication ended in a panic");
-        }
+    let ended = tokio::task::spawn_blocking(move || roles.join());
+    if !matches!(ended.await, Ok(Ok(()))) {
+        tracing::error!("replication ended in a panic");
     }
     if *store.running().borrow() == Running::Failed {
         code.store(FAILED, Ordering::Release);
@@ -126,54 +154,26 @@ pub async fn run(
         return served;
     }
     end(store, mounted).await;
+    leasing.stop().await;
     served
 }
 
-/// Begins to follow the primary, if another is.
-fn follow(
-    config: &Config,
-    store: &Arc<Store>,
-    status: &Arc<Status>,
-    ending: &Arc<AtomicBool>,
-) -> io::Result<Option<thread::JoinHandle<()>>> {
-    let Some(url) = config.primary_url.clone() else {
-        return Ok(None);
-    };
-    status.set_primary(Some(config.hostname.clone()));
-    let following = Following {
-        url,
-        reconnect_delay: config.reconnect_delay,
-        only: config.databases.clone(),
-    };
-    let (store, status, ending) = (Arc::clone(store), Arc::clone(status), Arc::clone(ending));
-    let replica = Replica::new(store, status, following, ending);
-    let runtime = tokio::runtime::Handle::current();
-    let named = thread::Builder::new().name("replica".to_owned());
-    named.spawn(move || replica.run(&runtime)).map(Some)
-}
-
-async fn open(config: &Config) -> Result<Arc<Store>, StartError> {
+async fn open(config: &Config, id: NodeId, primacy: Primacy) -> Result<Arc<Store>, StartError> {
     let node = Node {
         disk: Arc::new(RealDisk),
-        id: NodeId::new(u64::from_ne_bytes(daemon::random::bytes())),
+        id,
         flags: if config.compress { Flags::LZ4 } else { Flags::NONE },
         wall_clock_ms,
+        primacy,
     };
-    let (path, role) = (config.data.clone(), config.role);
-    let opened = tokio::task::spawn_blocking(move || Store::open(path, node, role)).await;
+    let path = config.data.clone();
+    let opened = tokio::task::spawn_blocking(move || Store::open(path, node)).await;
     let opened = opened.unwrap_or_else(|panic| Err(io::Error::other(panic)));
     let failed = |source| StartError::Store {
         path: config.data.clone(),
         source,
     };
-    let store = opened.map_err(failed)?;
-    let disk = &*store.node().disk;
-    let known = ClusterId::read(disk, store.root()).map_err(StartError::ClusterId)?;
-    if config.role == Role::Primary && known.is_none() {
-        let random = u64::from_ne_bytes(daemon::random::bytes());
-        ClusterId::new(random).write(disk, store.root()).map_err(failed)?;
-    }
-    Ok(store)
+    opened.map_err(failed)
 }
 
 /// Waits for the node to have everything, runs the commands, and waits for an end of either.
@@ -181,6 +181,7 @@ async fn serve(
     config: &Config,
     store: &Store,
     status: &Status,
+    address: SocketAddr,
     stop: &CancellationToken,
     code: &AtomicU8,
 ) -> Result<(), StartError> {
@@ -196,8 +197,15 @@ async fn serve(
             () = stop.cancelled() => return Ok(()),
             () = &mut failed => return Ok(()),
         }
+        if config.promote && status.role() == Role::Replica {
+            tokio::select! {
+                promoted = leasing::promote(address, status) => promoted?,
+                () = stop.cancelled() => return Ok(()),
+                () = &mut failed => return Ok(()),
+            }
+        }
     }
-    let mut child = supervisor::start(&config.exec, config.role == Role::Primary, stop).await?;
+    let mut child = supervisor::start(&config.exec, config.candidate, stop).await?;
     tokio::select! {
         ended = command(child.as_mut(), stop) => {
             code.store(ended, Ordering::Release);

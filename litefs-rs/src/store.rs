@@ -5,13 +5,17 @@
 //! <data>/super/<name>     a super-journal, while a transaction over several databases is under way
 //! <data>/incoming/<n>    a transaction on its way here
 //! <data>/clusterid        which cluster the node belongs to
+//! <data>/epoch            under which primary it last had everything: see [`KeptEpoch`]
 //! ```
 
+mod admission;
 mod cluster_id;
+mod kept_epoch;
 pub mod lane;
 mod slot;
 
 pub use cluster_id::{ClusterId, ClusterIdError};
+pub use kept_epoch::KeptEpoch;
 pub use slot::{Refusal, Slot, State};
 
 use std::{
@@ -75,7 +79,6 @@ pub trait Kernel: Send + Sync + std::fmt::Debug {
 pub struct Store {
     root: PathBuf,
     node: Node,
-    role: Role,
     databases: RwLock<BTreeMap<DatabaseName, Arc<Slot>>>,
     /// Whoever creates a database holds it.
     creating: Mutex<()>,
@@ -90,14 +93,13 @@ impl Store {
     ///
     /// # Errors
     /// The directory cannot be read or made.
-    pub fn open(root: PathBuf, node: Node, role: Role) -> io::Result<Arc<Self>> {
+    pub fn open(root: PathBuf, node: Node) -> io::Result<Arc<Self>> {
         for directory in [databases(&root), super_journals(&root), root.join(INCOMING)] {
             crashsafe::create_dir_durable(&*node.disk, LABEL, &directory)?;
         }
         let store = Self {
             root,
             node,
-            role,
             databases: RwLock::default(),
             creating: Mutex::new(()),
             changes: broadcast::Sender::new(CHANGES),
@@ -159,14 +161,22 @@ impl Store {
             let path = super_journals(&self.root).join(name);
             !name.is_empty() && !matches!(self.node.disk.stat(&path), Ok(None))
         };
-        Database::open(self.node.clone(), self.role, directory, &exists)
+        Database::open(self.node.clone(), self.role(), directory, &exists)
     }
 
     /// Opens a database anew that could not be served, from what its directory holds now.
     pub fn reopen(&self, slot: &Slot, state: &mut State) {
-        match self.open_database(slot.directory()) {
-            Ok(database) => *state = State::Serving(Box::new(database)),
-            Err(error) => *state = State::Broken(error),
+        let opened = match self.open_database(slot.directory()) {
+            Ok(database) => State::Serving(Box::new(database)),
+            Err(error) => {
+                tracing::error!(db = %slot.name(), error = %chain(&error), "database is not served");
+                State::Broken(error)
+            }
+        };
+        let before = std::mem::replace(state, opened);
+        if let (State::Serving(now), State::Serving(before)) = (&mut *state, before) {
+            now.admit(before.admitted());
+            now.inherit_locks(*before);
         }
         self.noted(slot, state);
     }
@@ -178,7 +188,7 @@ impl Store {
 
     /// Returns who makes transactions.
     pub fn role(&self) -> Role {
-        self.role
+        self.node.primacy.role()
     }
 
     /// Returns the data directory.

@@ -243,6 +243,7 @@ impl Provider for ConsulLease {
             cluster: self.cluster().await?,
             ..View::default()
         };
+        view.begun = view.cluster.is_some();
         match locked {
             Some(pair) => {
                 let value: Value =

@@ -57,6 +57,8 @@ pub enum Input {
     Demote,
     /// Hand it over.
     HandOff(NodeId),
+    /// The node does as a primary does: that is to be known soon, how far it has come too.
+    Began,
     /// Whatever was being acknowledged when the lease began to be let go is.
     Drained,
     /// The other has been told, and has everything.
@@ -236,6 +238,16 @@ impl Engine {
         }
     }
 
+    /// Begins with a lease that was granted before.
+    ///
+    /// * `asked_at`: when it was asked for.
+    #[must_use]
+    pub fn holding(settings: Settings, grant: Grant, asked_at: Instant) -> Self {
+        let mut engine = Self::new(asked_at, settings);
+        engine.hold(asked_at, grant);
+        engine
+    }
+
     /// Takes down how far the node has come and which cluster it belongs to, if it does.
     pub fn set_progress(&mut self, progress: Progress, cluster: Option<String>) {
         self.progress = progress;
@@ -326,6 +338,12 @@ impl Engine {
                 Leaves::Release
             }
             Input::HandOff(to) => Leaves::HandOff { to, lease: None },
+            Input::Began => {
+                if let State::Holds(holds) = &mut self.state {
+                    holds.renew_at = now;
+                }
+                return;
+            }
             Input::Drained => {
                 if let State::Holds(holds) = &mut self.state {
                     holds.drained = holds.leaves.is_some();
@@ -428,25 +446,15 @@ impl Engine {
     }
 
     fn granted(&mut self, now: Instant, asked_at: Instant, grant: Option<Grant>) {
-        let ttl = self.settings.timing.ttl;
-        let until = asked_at + (ttl - ttl / MARGIN);
-        let renew_at = asked_at + self.settings.timing.renew_after;
         match (&mut self.state, grant) {
             (State::Holds(holds), Some(grant)) => {
                 holds.grant = grant;
-                holds.until = until;
-                holds.renew_at = renew_at;
+                (holds.until, holds.renew_at) = lasts(&self.settings, asked_at);
             }
             // It stepped down while it asked: what was granted is looked at, and taken anew under another epoch.
             (State::Follows(None), Some(_)) => self.look_at = now,
             (State::Follows(Some(_)) | State::Offered(_), Some(grant)) => {
-                self.state = State::Holds(Holds {
-                    grant,
-                    until,
-                    renew_at,
-                    leaves: None,
-                    drained: false,
-                });
+                self.hold(asked_at, grant);
                 self.expire(now);
             }
             (State::Holds(_), None) => self.step_down(now, Some(Lost::Taken)),
@@ -464,6 +472,17 @@ impl Engine {
         {
             holds.leaves = Some(Leaves::Release);
         }
+    }
+
+    fn hold(&mut self, asked_at: Instant, grant: Grant) {
+        let (until, renew_at) = lasts(&self.settings, asked_at);
+        self.state = State::Holds(Holds {
+            grant,
+            until,
+            renew_at,
+            leaves: None,
+            drained: false,
+        });
     }
 
     fn failed(&mut self, now: Instant) {
@@ -546,8 +565,8 @@ impl Engine {
         match (&view.cluster, &self.cluster) {
             _ if self.is(Mutant::EmptyWins) => return None,
             (Some(theirs), Some(ours)) if theirs != ours => return Some(Refused::OtherCluster),
-            (Some(_), None) => return Some(Refused::NoCluster),
-            (Some(_) | None, _) => {}
+            (Some(_), None) if view.begun => return Some(Refused::NoCluster),
+            (Some(_), Some(_) | None) | (None, _) => {}
         }
         (self.progress.is_empty() && !view.progress.is_empty()).then_some(Refused::Empty)
     }
@@ -555,6 +574,12 @@ impl Engine {
     fn is(&self, mutant: Mutant) -> bool {
         self.settings.mutant == Some(mutant)
     }
+}
+
+/// Until when a lease lasts for its holder, and when it is to be renewed.
+fn lasts(settings: &Settings, asked_at: Instant) -> (Instant, Instant) {
+    let Timing { ttl, renew_after, .. } = settings.timing;
+    (asked_at + (ttl - ttl / MARGIN), asked_at + renew_after)
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use tokio::{
 };
 
 use crate::{
-    Answer, AskError, Engine, Holder, Input, NodeId, Progress, Provider, Refused, Request, Right, Settings,
-    Standing, Step,
+    Answer, AskError, Engine, Grant, Holder, Input, NodeId, Progress, Provider, Refused, Request, Right,
+    Settings, Standing, Step, View,
 };
 
 /// What the node says that waits to be heard.
@@ -26,6 +26,9 @@ pub trait Subject: Send + Sync + Debug {
 
     /// Returns which cluster the lease is to belong to, if nobody has said so yet: the same each time.
     fn proposes(&self) -> String;
+
+    /// It is to belong to a cluster, if it belongs to none yet and gets the lease.
+    fn adopts(&self, cluster: &str);
 }
 
 /// A lease as a node uses it. Clones are the same.
@@ -69,26 +72,34 @@ impl Keeper {
         }
     }
 
-    /// Begins to want a lease.
+    /// Begins to want a lease, or to keep one.
+    ///
+    /// * `held`: a lease that was granted before, and when it was asked for.
+    /// * `right`: what is kept true of it.
     ///
     /// Returns the task beside it, which ends when the lease was let go after [`stop`](Self::stop).
     pub fn start(
         provider: Arc<dyn Provider>,
         settings: Settings,
         subject: Arc<dyn Subject>,
+        held: Option<(Grant, Instant)>,
+        right: Arc<Right>,
     ) -> (Self, JoinHandle<()>) {
         let (standings, standing) = watch::channel(Standing::Nobody);
         let (inputs, received) = mpsc::channel(WAITING);
-        let right = Arc::new(Right::default());
         let mut work = Work {
             provider,
-            engine: Engine::new(Instant::now().into_std(), settings),
+            engine: match held {
+                None => Engine::new(Instant::now().into_std(), settings),
+                Some((grant, asked_at)) => Engine::holding(settings, grant, asked_at.into_std()),
+            },
             subject,
             standings,
             inputs: received,
             right: Arc::clone(&right),
             refused: None,
         };
+        work.publish();
         let task = daemon::spawn("lease", async move { work.run().await });
         let keeper = Self {
             standing,
@@ -184,6 +195,13 @@ impl Work {
 
     /// Asks, and meanwhile hears the node and lets go of what ends.
     async fn ask(&mut self, request: Request) {
+        if let Request::Acquire(View {
+            cluster: Some(cluster),
+            ..
+        }) = &request
+        {
+            self.subject.adopts(cluster);
+        }
         let (provider, proposes) = (Arc::clone(&self.provider), self.subject.proposes());
         let patience = self.provider.timing().ttl;
         let progress = self.subject.progress();

@@ -25,6 +25,8 @@ pub struct ObjectLease {
     key: Key,
     me: Holder,
     timing: Timing,
+    /// What this node was before it started again, and the lease that it had then.
+    former: Option<(NodeId, Epoch)>,
 }
 
 impl ObjectLease {
@@ -37,7 +39,15 @@ impl ObjectLease {
             key,
             me,
             timing,
+            former: None,
         }
+    }
+
+    /// Says that this node had the lease before it started again: it is its own as long as nobody else has had it since.
+    #[must_use]
+    pub fn resuming(mut self, node: NodeId, epoch: Epoch) -> Self {
+        self.former = Some((node, epoch));
+        self
     }
 
     /// Returns how a lease of that time to live is paced, where a look costs a request: an engine that waits takes a free lease
@@ -106,10 +116,11 @@ impl ObjectLease {
     }
 
     fn view(&self, record: Record, etag: Option<ETag>) -> View {
-        let ours = record
-            .holder
-            .as_ref()
-            .is_some_and(|holder| holder.node == self.me.node);
+        let ours = record.holder.as_ref().is_some_and(|holder| {
+            let before = self.former.as_ref();
+            holder.node == self.me.node
+                || before.is_some_and(|(node, epoch)| holder.node == *node && record.epoch == *epoch)
+        });
         View {
             ours,
             epoch: record.epoch,
@@ -121,6 +132,7 @@ impl ObjectLease {
                 (Some(holder), Some(target)) => Held::KeptFor(target, holder),
             },
             cluster: record.cluster,
+            begun: record.progress != Progress::default(),
             progress: record.progress,
             candidates: record.candidates,
             token: etag.map_or_else(String::new, |etag| etag.as_str().to_owned()),

@@ -33,6 +33,8 @@ pub struct View {
     pub ttl: Option<Duration>,
     /// Which cluster it belongs to.
     pub cluster: Option<String>,
+    /// Whether somebody of the cluster may have had transactions.
+    pub begun: bool,
     /// How far the cluster has come, at least.
     pub progress: Progress,
     /// Who wants it.

@@ -23,11 +23,9 @@ pub(super) fn listen(api: &Arc<Api>) -> Response<Body> {
     let (parts, body) = mpsc::channel(WAITING);
     let api = Arc::clone(api);
     daemon::spawn("events", async move {
-        let mut data = json!({ "isPrimary": api.is_primary() });
-        if !api.hostname.is_empty() {
-            data["hostname"] = api.hostname.clone().into();
-        }
-        let mut line = json!({ "type": "init", "data": data });
+        let mut primaries = api.status.primaries();
+        primaries.mark_unchanged();
+        let mut line = json!({ "type": "init", "data": primary(&api) });
         loop {
             if parts.send(Ok(format!("{line}\n").into())).await.is_err() {
                 return;
@@ -35,6 +33,9 @@ pub(super) fn listen(api: &Arc<Api>) -> Response<Body> {
             line = loop {
                 let change = tokio::select! {
                     change = changes.recv() => change,
+                    Ok(()) = primaries.changed() => {
+                        break json!({ "type": "primaryChange", "data": primary(&api) });
+                    }
                     () = api.stop.cancelled() => return,
                     () = parts.closed() => return,
                 };
@@ -55,6 +56,15 @@ pub(super) fn listen(api: &Arc<Api>) -> Response<Body> {
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+fn primary(api: &Api) -> Value {
+    let mut data = json!({ "isPrimary": api.is_primary() });
+    let hostname = api.primary_hostname();
+    if !hostname.is_empty() {
+        data["hostname"] = hostname.into();
+    }
+    data
 }
 
 /// A transaction, as its file says; nothing if that is gone already.

@@ -100,6 +100,9 @@ fn import(api: &Api, slot: &Slot, spool: &std::path::Path) -> Result<(), Refused
         Err(error) => return Err(Refused::bad(crate::store::chain(&error))),
     };
     drop(state);
+    if !store.may_write(slot) {
+        return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "lease expired"));
+    }
     // Another transaction may come in between: then this one does not follow, and is refused.
     applier::apply(store, slot, &api.stopping, incoming, &mut Drain::default())
         .map_err(|error| Refused::internal(&error))

@@ -5,12 +5,17 @@ use std::fmt::Write as _;
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
 
 use super::full;
-use crate::{db::Role, http_client::Body, replication::status::Status, store::Store};
+use crate::{
+    db::Role,
+    http_client::Body,
+    replication::{status::Status, streams::Streams},
+    store::Store,
+};
 
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Shows them.
-pub(super) fn show(store: &Store, status: &Status) -> Response<Body> {
+pub(super) fn show(store: &Store, status: &Status, streams: &Streams) -> Response<Body> {
     let slots = store.all();
     let mut text = String::new();
     let mut gauge = |name: &str, help: &str, values: Vec<(String, String)>| {
@@ -31,6 +36,11 @@ pub(super) fn show(store: &Store, status: &Status) -> Response<Body> {
         "litefs_is_primary",
         "Primary status of the node.",
         one(u8::from(primary).to_string()),
+    );
+    gauge(
+        "litefs_http_stream_count",
+        "Number of replicas that are connected.",
+        one(streams.count().to_string()),
     );
     let lag = status.lag_ms().map_or_else(|| "+Inf".to_owned(), seconds);
     gauge(

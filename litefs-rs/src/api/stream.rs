@@ -5,12 +5,13 @@ use std::{collections::BTreeSet, sync::Arc, thread};
 use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONTENT_TYPE};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use lease::Epoch;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{Answer, Api, Query, Refused, channel};
 use crate::{
     name::DatabaseName,
-    replication::{position_map, sender},
+    replication::{client::EPOCH, position_map, sender},
 };
 
 /// Opens the stream.
@@ -30,8 +31,15 @@ pub(super) async fn open(api: Arc<Api>, query: &Query, request: Request<Incoming
     if peer.parse() == Ok(api.store.node().id) {
         return Err(Refused::bad("cannot connect to self"));
     }
-    if !api.is_primary() {
-        return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "lease expired"));
+    let expired = || Refused::new(StatusCode::SERVICE_UNAVAILABLE, "lease expired");
+    let epoch = api.store.node().primacy.epoch().ok_or_else(expired)?;
+    let seen = request.headers().get(EPOCH);
+    let seen = seen
+        .and_then(|epoch| epoch.to_str().ok()?.parse().ok())
+        .map(Epoch);
+    if seen.is_some_and(|seen| seen > epoch) {
+        // There was a later primary than this node, which has not noticed.
+        return Err(expired());
     }
     let body = request.into_body().collect().await;
     let body = body.map_err(|error| Refused::bad(error.to_string()))?.to_bytes();
@@ -48,7 +56,13 @@ pub(super) async fn open(api: Arc<Api>, query: &Query, request: Request<Incoming
     let runtime = Handle::current();
     let started = thread::Builder::new().name("stream".to_owned()).spawn(move || {
         tracing::info!(peer, "replica connected");
-        let sent = sender::send(&api.store, changes, replica, only, &parts, &runtime, &api.stopping);
+        let to = sender::Peer {
+            replica,
+            only,
+            epoch,
+            entry: api.streams.enter(peer.parse().ok()),
+        };
+        let sent = sender::send(&api.store, changes, to, &parts, &runtime, &api.stopping);
         match sent {
             Ok(()) | Err(sender::SendError::Gone) => tracing::info!(peer, "replica disconnected"),
             Err(error) => {
@@ -62,5 +76,8 @@ pub(super) async fn open(api: Arc<Api>, query: &Query, request: Request<Incoming
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    if epoch != Epoch::NONE {
+        response.headers_mut().insert(EPOCH, HeaderValue::from(epoch.0));
+    }
     Ok(response)
 }

@@ -21,6 +21,17 @@ fn flags_have_one_dash_or_two_and_their_value_joined_or_not() {
 }
 
 #[test]
+fn a_node_is_meant_by_its_url() {
+    let meant = |url: &str| super::NodeArgs { url: url.to_owned() };
+    assert_eq!(check("promote"), Ok(Command::Promote(meant(super::DEFAULT_URL))));
+    assert_eq!(
+        check("status -url http://h:1"),
+        Ok(Command::Status(meant("http://h:1")))
+    );
+    assert_eq!(check("promote now"), Err(UsageError::TooMany("now".to_owned())));
+}
+
+#[test]
 fn a_transfer_needs_a_name_and_a_path() {
     let expected = TransferArgs {
         url: "http://h:1".to_owned(),

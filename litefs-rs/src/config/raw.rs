@@ -175,12 +175,12 @@ pub struct Proxy {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Lease {
-    /// `static` or `consul`.
+    /// `static`, `consul` or `object`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The primary's host name.
+    /// This node's host name; with a static lease, the primary's.
     pub hostname: String,
-    /// Where the primary's API is.
+    /// Where this node's API is; with a static lease, the primary's.
     pub advertise_url: String,
     /// This node may become primary; with a static lease it is.
     pub candidate: bool,
@@ -194,6 +194,8 @@ pub struct Lease {
     pub databases: Vec<String>,
     /// Leases of Consul.
     pub consul: Consul,
+    /// Leases in an object store.
+    pub object: Object,
 }
 
 impl Default for Lease {
@@ -208,12 +210,13 @@ impl Default for Lease {
             demote_delay: "10s".to_owned(),
             databases: Vec::new(),
             consul: Consul::default(),
+            object: Object::default(),
         }
     }
 }
 
 /// Leases of Consul.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Consul {
     /// Where it is.
@@ -224,6 +227,54 @@ pub struct Consul {
     pub ttl: String,
     /// How long nobody gets it afterwards.
     pub lock_delay: String,
+}
+
+impl Default for Consul {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            key: String::new(),
+            ttl: "10s".to_owned(),
+            lock_delay: "1s".to_owned(),
+        }
+    }
+}
+
+/// Leases in an object store.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Object {
+    /// Where the store is; nothing for AWS's own.
+    pub endpoint: String,
+    /// Its region.
+    pub region: String,
+    /// The bucket, which exists.
+    pub bucket: String,
+    /// Before the key; empty when there is nothing.
+    pub prefix: String,
+    /// Whose bucket it is; nothing: as the environment says.
+    pub access_key_id: String,
+    /// Goes with it.
+    pub secret_access_key: String,
+    /// Under which key.
+    pub key: String,
+    /// How long a lease is held.
+    pub ttl: String,
+}
+
+impl Default for Object {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            region: "us-east-1".to_owned(),
+            bucket: String::new(),
+            prefix: String::new(),
+            access_key_id: String::new(),
+            secret_access_key: String::new(),
+            key: "litefs/lease".to_owned(),
+            ttl: "10s".to_owned(),
+        }
+    }
 }
 
 /// Backups.

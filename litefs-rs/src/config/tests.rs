@@ -1,7 +1,6 @@
 use std::time::Duration;
 
-use super::{Config, expand, parse_duration};
-use crate::db::Role;
+use super::{Config, LeaseConfig, expand, parse_duration};
 
 const PRIMARY: &str = "fuse: { dir: \"/srv/a/mnt\" }\ndata: { dir: \"/srv/a/data\" }\nhttp: { addr: \"127.0.0.1:20202\" }\n\
     lease: { type: \"static\", hostname: \"node-a\", advertise-url: \"http://127.0.0.1:20202\", candidate: true }\n";
@@ -15,7 +14,7 @@ fn problems(text: &str) -> String {
 #[test]
 fn a_file_of_litefs_is_read_with_its_defaults() {
     let config = Config::parse(PRIMARY, None).expect("a configuration");
-    assert_eq!(config.role, Role::Primary);
+    assert_eq!((&config.lease, config.candidate), (&LeaseConfig::Static, true));
     assert_eq!(config.hostname, "node-a");
     assert_eq!(config.http.to_string(), "127.0.0.1:20202");
     assert_eq!(config.retention, Some(Duration::from_secs(600)));
@@ -28,8 +27,8 @@ fn a_file_of_litefs_is_read_with_its_defaults() {
 fn a_replica_knows_its_primary() {
     let text = PRIMARY.replace("candidate: true", "candidate: false");
     let config = Config::parse(&text, None).expect("a configuration");
-    assert_eq!(config.role, Role::Replica);
-    assert_eq!(config.primary_url.as_deref(), Some("http://127.0.0.1:20202"));
+    assert!(!config.candidate);
+    assert_eq!(config.advertise_url.as_deref(), Some("http://127.0.0.1:20202"));
 }
 
 #[test]
@@ -47,7 +46,7 @@ fn everything_that_is_wrong_is_told_together() {
     );
     for part in [
         "fuse directory and data directory cannot be the same path",
-        "invalid lease type, must be either 'consul' or 'static', got: 'raft'",
+        "invalid lease type, must be either 'consul' or 'static', or 'object', got: 'raft'",
         "data.retention: 'soon' is no duration",
         "http.addr: 'nowhere'",
     ] {
@@ -64,6 +63,52 @@ fn what_is_not_there_yet_is_refused_and_not_left_out() {
         said.contains("proxy.target") && said.contains("backup.type"),
         "{said}"
     );
+}
+
+#[test]
+fn leases_are_read_with_their_defaults_and_what_is_wrong_with_them_is_told() {
+    let with = |lease: &str| format!("fuse: {{ dir: /m }}\ndata: {{ dir: /d }}\nlease: {lease}\n");
+    let consul = "{ type: consul, consul: { url: \"http://:t@c:8500/app\", key: litefs/primary } }";
+    let config = Config::parse(&with(consul), None).expect("a configuration");
+    let LeaseConfig::Consul(consul) = config.lease else {
+        panic!("{:?}", config.lease);
+    };
+    assert_eq!(
+        (consul.ttl, consul.lock_delay),
+        (Duration::from_secs(10), Duration::from_secs(1))
+    );
+    assert!(config.candidate && !config.promote && config.demote_delay == Duration::from_secs(10));
+    let object =
+        "{ type: object, candidate: false, object: { endpoint: \"http://s3:9000\", bucket: b, ttl: 3s } }";
+    let config = Config::parse(&with(object), None).expect("a configuration");
+    let LeaseConfig::Object { store, key, ttl } = config.lease else {
+        panic!("{:?}", config.lease);
+    };
+    assert_eq!(
+        (store.bucket.as_str(), key.as_str(), ttl),
+        ("b", "litefs/lease", Duration::from_secs(3))
+    );
+    assert_eq!(store.timeouts.write_ms, 1000, "a third of the lease");
+    for (lease, part) in [
+        ("{ type: etcd }", "leases of etcd are not there yet"),
+        ("{ type: consul }", "lease.consul: "),
+        (
+            "{ type: consul, consul: { url: \"http://c\", key: k, ttl: 9s } }",
+            "10s at least",
+        ),
+        ("{ type: object }", "s3 bucket has no name"),
+        (
+            "{ type: object, object: { bucket: b, access-key-id: x } }",
+            "secret_access_key is missing",
+        ),
+        (
+            "{ type: static, promote: true }",
+            "static leases are not handed over",
+        ),
+    ] {
+        let said = problems(&with(lease));
+        assert!(said.contains(part), "{part} in {said}");
+    }
 }
 
 #[test]
@@ -102,7 +147,7 @@ fn variables_are_replaced_before_the_file_is_read() {
     }
     let text = PRIMARY.replace("candidate: true", "candidate: ${REGION == 'ord'}");
     let config = Config::parse(&text, Some(&lookup)).expect("a configuration");
-    assert_eq!(config.role, Role::Replica);
+    assert!(!config.candidate);
 }
 
 #[test]

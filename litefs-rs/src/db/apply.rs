@@ -123,20 +123,12 @@ impl Database {
         let (header, pos) = (incoming.decoded.header, incoming.decoded.pos);
         let dropped = header.commit_pages == 0;
         self.check_follows(&incoming)?;
-        let mut emptied = Vec::new();
-        if self.capture.in_log().next().is_some() {
-            let in_database = self
-                .capture
-                .in_log()
-                .map(|(pgno, _)| in_database(header.page_size, pgno).offset);
-            let page_bytes = u64::from(header.page_size.bytes());
-            emptied.extend(in_database.map(|offset| (FileKind::Database, offset..offset + page_bytes)));
-            emptied.push((FileKind::Wal, 0..u64::MAX));
-            // What the log holds is in the database before its pages are overwritten, and the log is begun anew.
-            self.empty_log()
-                .and_then(|()| self.files.set_len(FileKind::Wal, 0).map_err(disk(FileKind::Wal)))
-                .map_err(ApplyError::Log)?;
-        }
+        // What the log holds is in the database before its pages are overwritten, and the log is begun anew.
+        let emptied = if self.capture.in_log().next().is_some() {
+            self.put_log_away()?
+        } else {
+            Vec::new()
+        };
         self.publish_incoming(&incoming.path, &header)?;
         let mut changed = if dropped {
             self.drop_files()?
@@ -157,6 +149,24 @@ impl Database {
             changed.ranges.push((FileKind::Shm, 0..shm::BLOCK_BYTES as u64));
         }
         Ok(changed)
+    }
+
+    /// Copies the log into the database and cuts it to nothing.
+    pub(super) fn put_log_away(&mut self) -> Result<Vec<(FileKind, Range<u64>)>, ApplyError> {
+        let mut emptied = Vec::new();
+        if let Some(page_size) = self.history.page_size() {
+            let page_bytes = u64::from(page_size.bytes());
+            let offsets = self
+                .capture
+                .in_log()
+                .map(|(pgno, _)| in_database(page_size, pgno).offset);
+            emptied.extend(offsets.map(|offset| (FileKind::Database, offset..offset + page_bytes)));
+        }
+        emptied.push((FileKind::Wal, 0..u64::MAX));
+        self.empty_log()
+            .and_then(|()| self.files.set_len(FileKind::Wal, 0).map_err(disk(FileKind::Wal)))
+            .map_err(ApplyError::Log)?;
+        Ok(emptied)
     }
 
     /// Checks that a transaction follows and makes what it says.
@@ -243,7 +253,7 @@ impl Database {
     }
 
     /// Tells readers of the log that there is something new, in the database itself; and says whether there is an index.
-    fn renew_index(&mut self) -> Result<bool, ApplyError> {
+    pub(super) fn renew_index(&mut self) -> Result<bool, ApplyError> {
         let Some(page_size) = self
             .history
             .page_size()

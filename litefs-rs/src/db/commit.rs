@@ -160,7 +160,7 @@ impl History {
             prepared.push(file);
             let same = |(pgno, checksum): (&Pgno, &Checksum)| checksums.page(*pgno) == *checksum;
             if !begins_anew && point.commit_pages == checksums.pages() && changed.iter().all(same) {
-                return self.discard(disk, prepared).map(|()| None);
+                return self.remove(disk, &prepared).map(|()| None);
             }
         }
         Ok(Some(Prepared {
@@ -223,8 +223,16 @@ impl History {
         &self.directory
     }
 
-    fn discard(&self, disk: &dyn Disk, prepared: Vec<PreparedFile>) -> Result<(), CommitError> {
-        prepared
+    /// Removes the files of a transaction that is not to count.
+    ///
+    /// # Errors
+    /// As the disk.
+    pub(super) fn discard(&self, disk: &dyn Disk, prepared: Prepared) -> Result<(), CommitError> {
+        self.remove(disk, &prepared.files)
+    }
+
+    fn remove(&self, disk: &dyn Disk, files: &[PreparedFile]) -> Result<(), CommitError> {
+        files
             .iter()
             .try_for_each(|file| file.discard(disk, &self.directory))
     }

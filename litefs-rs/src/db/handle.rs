@@ -7,16 +7,19 @@ use std::{
 };
 
 use crashsafe::Disk;
+use lease::Epoch;
 use ltx::{Flags, NodeId, Pgno, Pos};
 
 use super::{
-    capture::{Capture, CaptureError, CommitPoint, GiveUp, Input, Output},
+    capture::{Capture, CaptureError, CommitPoint, GiveUp, Input, Output, Trigger},
     commit::{CommitError, History, Origin, Prepared},
     database_files::DatabaseFiles,
     files::FileKind,
     kept_checksums,
     locks::{Conflict, Locks, Owner, Request},
+    primacy::Primacy,
     recover::{RecoverError, Recovered, Unsent, recover},
+    rollback_journal,
     snapshot::Kept,
 };
 
@@ -40,6 +43,8 @@ pub struct Node {
     pub flags: Flags,
     /// Milliseconds since 1970.
     pub wall_clock_ms: fn() -> i64,
+    /// Whether it makes transactions.
+    pub primacy: Primacy,
 }
 
 /// One database: its files, its locks, its transactions.
@@ -58,6 +63,8 @@ pub struct Database {
     pub(super) unverified: Option<Pgno>,
     /// Who reads the database as it was.
     pub(super) snapshots: Vec<Weak<Mutex<Kept>>>,
+    /// The epoch under which applications may make transactions here.
+    pub(super) admitted: Option<Epoch>,
 }
 
 /// A transaction over several databases, as far as one of them goes: durable, and not counting yet.
@@ -65,7 +72,8 @@ pub struct Database {
 #[must_use]
 pub struct PreparedCommit {
     point: CommitPoint,
-    prepared: Option<Prepared>,
+    /// With the epoch under which it began to count.
+    prepared: Option<(Prepared, Epoch)>,
 }
 
 impl Database {
@@ -87,6 +95,10 @@ impl Database {
     ) -> Result<Self, RecoverError> {
         let kept = kept_checksums::take(&*node.disk, directory)?;
         let unverified = kept.as_ref().map(|_| Pgno::FIRST);
+        let admitted = match role {
+            Role::Primary => node.primacy.epoch(),
+            Role::Replica => None,
+        };
         let (files, history) = match kept {
             Some(history) => {
                 let mut files = DatabaseFiles::open(Arc::clone(&node.disk), directory.to_path_buf())?;
@@ -113,6 +125,7 @@ impl Database {
             history,
             unverified,
             snapshots: Vec::new(),
+            admitted,
         })
     }
 
@@ -126,6 +139,12 @@ impl Database {
     #[must_use]
     pub fn history(&self) -> &History {
         &self.history
+    }
+
+    /// Tells whether a transaction of an application's is under way in the database file.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        !self.capture.is_settled() || rollback_journal::is_live(&self.files).unwrap_or(false)
     }
 
     /// Returns the locks.
@@ -270,12 +289,22 @@ impl Database {
     /// The disk fails; the node must stop.
     pub fn publish(&mut self, commit: PreparedCommit) -> Result<(), DatabaseError> {
         let PreparedCommit { point, prepared } = commit;
-        if let Some(prepared) = prepared {
+        if let Some((prepared, epoch)) = prepared {
+            if !self.node.primacy.lasts(epoch) {
+                self.history
+                    .discard(&*self.node.disk, prepared)
+                    .map_err(DatabaseError::Commit)?;
+                return Err(DatabaseError::Commit(CommitError::NotPrimary));
+            }
             // A journal or a log that came back after a power cut would be an older transaction's.
             let synced = self.files.sync_names();
             synced.map_err(disk(FileKind::RollbackJournal))?;
             let published = self.history.publish(&*self.node.disk, prepared);
             published.map_err(DatabaseError::Undecided)?;
+            if !self.node.primacy.lasts(epoch) {
+                // Others may go on without it: it is not acknowledged.
+                return Err(DatabaseError::Undecided(CommitError::NotPrimary));
+            }
         }
         self.tell(Input::Committed(&point))
     }
@@ -297,9 +326,28 @@ impl Database {
         Ok(())
     }
 
-    fn prepare_point(&self, point: &CommitPoint) -> Result<Option<Prepared>, CommitError> {
-        self.history
-            .prepare(&*self.node.disk, &self.files, point, self.node.origin())
+    fn prepare_point(&self, point: &CommitPoint) -> Result<Option<(Prepared, Epoch)>, CommitError> {
+        let disk = &*self.node.disk;
+        let prepared = self
+            .history
+            .prepare(disk, &self.files, point, self.node.origin())?;
+        let Some(prepared) = prepared else {
+            // A rollback ends the same way, and is nobody's matter.
+            return Ok(None);
+        };
+        let primacy = &self.node.primacy;
+        let may_commit = |epoch: &Epoch| match point.trigger {
+            // SQLite has promised it: while the lease is let go, what is promised is still kept.
+            Trigger::Unlock => primacy.lasts(*epoch),
+            Trigger::Journal | Trigger::SuperJournal | Trigger::Drop => primacy.epoch() == Some(*epoch),
+        };
+        match self.admitted.filter(may_commit) {
+            Some(epoch) => Ok(Some((prepared, epoch))),
+            None => {
+                self.history.discard(disk, prepared)?;
+                Err(CommitError::NotPrimary)
+            }
+        }
     }
 }
 

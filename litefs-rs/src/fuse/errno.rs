@@ -5,7 +5,7 @@ use std::io;
 use fuser::Errno;
 
 use crate::{
-    db::{CaptureError, DatabaseError},
+    db::{CaptureError, DatabaseError, commit::CommitError},
     store::Refusal,
 };
 
@@ -31,6 +31,7 @@ fn of_database(error: &DatabaseError) -> Errno {
         DatabaseError::Disk { source, .. } | DatabaseError::Capture(CaptureError::Read { source, .. }) => {
             of_io(source)
         }
+        DatabaseError::Commit(CommitError::NotPrimary) => Errno::EACCES,
         DatabaseError::Capture(_)
         | DatabaseError::Commit(_)
         | DatabaseError::Undecided(_)

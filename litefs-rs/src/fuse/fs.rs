@@ -175,11 +175,6 @@ impl Mount {
         }
     }
 
-    /// Whether this node may not write a file.
-    fn read_only(&self, file: FileKind) -> bool {
-        self.store.role() == Role::Replica && file != FileKind::Shm
-    }
-
     fn attributes(&self, number: u64, target: &MountName) -> Result<FileAttr, Errno> {
         attributes::of(self, number, target)
     }
@@ -282,17 +277,20 @@ impl Mount {
         let Some((slot, file)) = self.file_of(target) else {
             return self.unlink_super_journal(target, reply);
         };
-        if self.store.role() == Role::Replica
-            && matches!(file, FileKind::Database | FileKind::RollbackJournal)
-        {
-            return reply.error(Errno::EACCES);
-        }
         self.act(
             &slot,
             |_| Cost::Slow,
             move |mount, slot, state| {
                 let existed = slot.path(file).exists();
-                let unlinked = mount.store.with(slot, state, |database| database.unlink(file));
+                // Logs and indices are SQLite's own to tidy up, as with LiteFS.
+                let checked = match file {
+                    FileKind::Database if mount.store.may_write(slot) => Ok(()),
+                    FileKind::Database => Err(Refusal::ReadOnly),
+                    FileKind::RollbackJournal => mount.store.check_write(slot, state, file),
+                    FileKind::Wal | FileKind::Shm => Ok(()),
+                };
+                let unlinked =
+                    checked.and_then(|()| mount.store.with(slot, state, |database| database.unlink(file)));
                 match unlinked {
                     Ok(()) if !existed => reply.error(Errno::ENOENT),
                     Ok(()) => {
@@ -343,6 +341,7 @@ impl Mount {
         data: &[u8],
         offset: u64,
     ) -> Result<(), Refusal> {
+        self.store.check_write(slot, state, file)?;
         self.store
             .with(slot, state, |database| database.write(file, data, offset))
     }

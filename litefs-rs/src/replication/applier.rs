@@ -72,6 +72,12 @@ impl Applier {
         }
     }
 
+    /// Returns what tells whether nothing waits any more.
+    pub fn idle(&self) -> impl Fn() -> bool + Send + use<> {
+        let progress = Arc::clone(&self.progress);
+        move || progress.last.lock().unwrap_or_else(PoisonError::into_inner).0 == 0
+    }
+
     /// Returns where the database will be when nothing waits any more; nothing when that is so.
     #[must_use]
     pub fn ahead(&self) -> Option<Pos> {
@@ -191,6 +197,10 @@ pub fn apply(
             // Nobody can be there: it was not served.
             let _unheld = database.lock_whole(OURSELVES);
         }
+    }
+    if matches!(&*state, State::Serving(database) if database.is_unsettled()) {
+        // Begun when this node was primary, and its writer is gone.
+        store.take_back(slot, &mut state);
     }
     let State::Serving(database) = &mut *state else {
         return Err(ApplyError::NotServed);

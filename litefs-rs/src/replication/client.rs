@@ -13,6 +13,7 @@ use std::{
 use crashsafe::{DiskFile, OpenOptions};
 use http::{HeaderMap, HeaderValue, Method};
 use http_body_util::BodyExt as _;
+use lease::Epoch;
 use ltx::{DecodeError, HEADER_BYTES, Header, Version};
 use tokio::{
     runtime::Handle,
@@ -30,22 +31,27 @@ use crate::{
     db::Incoming,
     http_client::{RequestError, request, whole},
     name::DatabaseName,
-    store::{ClusterId, ClusterIdError, Store, chain},
+    node::Member,
+    store::{ClusterId, ClusterIdError, Store},
 };
 
+/// Says under which epoch a node is primary, or the greatest that it knows of. Nodes of LiteFS say nothing.
+pub const EPOCH: &str = "Litefs-Epoch";
 const LABEL: &str = "incoming";
 /// How long a replica looks away from its stop.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// What a replica follows.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Following {
     /// Where the primary's API is.
     pub url: String,
-    /// How long to wait before connecting again.
-    pub reconnect_delay: Duration,
     /// Only these databases, if there are any.
     pub only: Vec<String>,
+    /// The epoch of the primary, as the lease has it.
+    pub epoch: Epoch,
+    /// Who takes down that this node has everything.
+    pub member: Arc<Member>,
 }
 
 /// Why a stream ended.
@@ -81,9 +87,14 @@ pub enum FollowError {
     /// The disk fails.
     #[error("write a transaction of the primary")]
     Disk(#[from] io::Error),
-    /// The node stops.
-    #[error("the node stops")]
-    Stopped,
+    /// The primary is none any more.
+    #[error("a primary of epoch {theirs}, and there was one of epoch {ours}")]
+    OldEpoch {
+        /// What it says.
+        theirs: Epoch,
+        /// What is known.
+        ours: Epoch,
+    },
 }
 
 /// A replica.
@@ -91,9 +102,12 @@ pub enum FollowError {
 pub struct Replica {
     store: Arc<Store>,
     status: Arc<Status>,
-    following: Following,
     stop: Arc<AtomicBool>,
     appliers: BTreeMap<DatabaseName, Applier>,
+    /// A lease that the primary hands over.
+    offer: Option<String>,
+    /// The primary has sent everything once; not all of it may be applied.
+    sent_all: bool,
 }
 
 /// A file on its way here.
@@ -113,29 +127,39 @@ enum Fate {
 impl Replica {
     /// Makes a replica.
     #[must_use]
-    pub fn new(store: Arc<Store>, status: Arc<Status>, following: Following, stop: Arc<AtomicBool>) -> Self {
+    pub fn new(store: Arc<Store>, status: Arc<Status>, stop: Arc<AtomicBool>) -> Self {
         Self {
             store,
             status,
-            following,
             stop,
             appliers: BTreeMap::new(),
+            offer: None,
+            sent_all: false,
         }
     }
 
-    /// Follows until the node stops.
-    pub fn run(mut self, runtime: &Handle) {
-        while !self.is_stopping() {
-            match self.follow(runtime) {
-                Ok(()) | Err(FollowError::Stopped) => {}
-                Err(error) => tracing::warn!(error = %chain(&error), "stream from the primary ended"),
-            }
-            let until = Instant::now() + self.following.reconnect_delay;
-            while Instant::now() < until && !self.is_stopping() {
-                let until = until.min(Instant::now() + LOOK);
-                runtime.block_on(async { tokio::time::sleep_until(until).await });
-            }
-        }
+    /// Returns a lease that the primary handed over at the end of its stream, once.
+    pub fn take_offer(&mut self) -> Option<String> {
+        self.offer.take()
+    }
+
+    /// Returns what tells whether nothing waits to be applied to a database.
+    pub fn idle(&self, database: &DatabaseName) -> impl Fn() -> bool + Send + use<> {
+        let idle = self.appliers.get(database).map(Applier::idle);
+        move || idle.as_ref().is_none_or(|idle| idle())
+    }
+
+    /// Waits until nothing waits to be applied, and tells whether that is so.
+    pub fn finishes(&self, until: Instant) -> bool {
+        let slots = self.store.all();
+        let busy = slots
+            .iter()
+            .filter_map(|slot| Some((slot, self.appliers.get(slot.name())?.idle())));
+        busy.into_iter().all(|(slot, idle)| {
+            let give_up = || Instant::now() >= until || self.is_stopping();
+            let finished = slot.lane().take_when(|_| idle().then_some(()), give_up);
+            finished.is_some()
+        })
     }
 
     fn is_stopping(&self) -> bool {
@@ -160,7 +184,18 @@ impl Replica {
     }
 
     /// Connects and reads until the stream ends.
-    fn follow(&mut self, runtime: &Handle) -> Result<(), FollowError> {
+    ///
+    /// * `changed`: tells whether the primary is another by now.
+    ///
+    /// # Errors
+    /// Why it ended.
+    pub fn follow(
+        &mut self,
+        runtime: &Handle,
+        following: &Following,
+        changed: &dyn Fn() -> bool,
+    ) -> Result<(), FollowError> {
+        self.sent_all = false;
         for (name, applier) in &self.appliers {
             if applier.has_failed()
                 && let Some(slot) = self.store.get(name)
@@ -175,23 +210,32 @@ impl Replica {
         if let Ok(id) = HeaderValue::from_str(&node.to_string()) {
             headers.insert("Litefs-Id", id);
         }
-        let path = match self.following.only.join(",") {
+        let seen = following.epoch.max(following.member.kept().epoch);
+        if seen != Epoch::NONE {
+            headers.insert(EPOCH, HeaderValue::from(seen.0));
+        }
+        let path = match following.only.join(",") {
             only if only.is_empty() => "/stream".to_owned(),
             only => format!("/stream?filter={only}"),
         };
         let body = whole(position_map::encode(&positions));
-        let url = &self.following.url;
+        let url = &following.url;
         let response = runtime.block_on(request(Method::POST, url, &path, headers, body))?;
         self.check_cluster(response.headers())?;
+        let epoch = check_epoch(response.headers(), following.epoch, seen)?;
         tracing::info!(url, "connected to the primary");
         let mut body = response.into_body();
         let mut follower = Follower::new(Instant::now().into_std(), node, positions, self.status.is_ready());
         let (mut reader, mut arriving, mut received) = (FrameReader::default(), None, Vec::new());
         loop {
-            if self.is_stopping() {
-                return Err(FollowError::Stopped);
+            if self.is_stopping() || changed() {
+                return Ok(());
             }
             self.check_appliers()?;
+            if self.sent_all && self.appliers.values().all(|applier| applier.ahead().is_none()) {
+                following.member.synced(epoch)?;
+                self.sent_all = false;
+            }
             let until = Instant::from_std(follower.deadline()).min(Instant::now() + LOOK);
             match runtime.block_on(async { timeout_at(until, body.frame()).await }) {
                 Err(_) => self.handle(&mut follower, Input::Tick)?,
@@ -248,8 +292,9 @@ impl Replica {
                     tracing::info!("in sync with the primary");
                 }
                 Output::Reached { timestamp_ms } => self.status.reached(timestamp_ms),
-                // Backups and leases that are handed over are not there.
-                Output::Retain { .. } | Output::TakeLease(_) => {}
+                Output::TakeLease(lease) => self.offer = Some(lease),
+                // Backups are not there.
+                Output::Retain { .. } => {}
                 Output::Disconnect(why) => return Err(why.into()),
                 Output::Apply(_) | Output::Verify(_) | Output::Skip(_) => {}
             }
@@ -281,7 +326,10 @@ impl Replica {
                 Some(arriving) => self.arrived(arriving, follower),
                 None => Ok(()),
             },
-            Received::Ready => self.handle(follower, Input::Ready),
+            Received::Ready => {
+                self.sent_all = true;
+                self.handle(follower, Input::Ready)
+            }
             Received::End => self.handle(follower, Input::End),
             Received::NoDatabase { .. } => Ok(()),
             Received::Handoff { lease } => self.handle(follower, Input::Handoff(lease)),
@@ -385,4 +433,19 @@ impl Replica {
             .get(database)
             .ok_or_else(|| FollowError::Disk(io::ErrorKind::NotFound.into()))
     }
+}
+
+/// Checks under which epoch the primary sends, and returns that.
+///
+/// * `leased`: what the lease says; what counts where the primary says nothing.
+/// * `seen`: the greatest that is known.
+fn check_epoch(headers: &HeaderMap, leased: Epoch, seen: Epoch) -> Result<Epoch, FollowError> {
+    let said = headers
+        .get(EPOCH)
+        .and_then(|epoch| epoch.to_str().ok()?.parse().ok());
+    let theirs = said.map_or(leased, Epoch);
+    if theirs < seen {
+        return Err(FollowError::OldEpoch { theirs, ours: seen });
+    }
+    Ok(theirs)
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use lease::Epoch;
 use ltx::Txid;
 use tokio::{
     runtime::Handle,
@@ -26,6 +27,7 @@ use super::{
     catch_up::{Action, CatchUp},
     frame::{Chunks, Frame},
     position_map::PositionMap,
+    streams::Entry,
 };
 use crate::{
     db::{DatabaseError, Snapshot, SnapshotError},
@@ -78,6 +80,19 @@ pub enum SendError {
     },
 }
 
+/// Who is sent to, and as what.
+#[derive(Debug)]
+pub struct Peer {
+    /// Where its databases are.
+    pub replica: PositionMap,
+    /// Only these are sent, if there are any.
+    pub only: BTreeSet<DatabaseName>,
+    /// Under which this node is primary; the stream ends with it.
+    pub epoch: Epoch,
+    /// Its place among the streams.
+    pub entry: Entry,
+}
+
 /// Sends until the replica is gone or the node stops.
 ///
 /// * `changes`: listened to since before the databases' names were read.
@@ -87,8 +102,7 @@ pub enum SendError {
 pub fn send(
     store: &Arc<Store>,
     mut changes: Receiver<Change>,
-    replica: PositionMap,
-    only: BTreeSet<DatabaseName>,
+    peer: Peer,
     parts: &mpsc::Sender<Part>,
     runtime: &Handle,
     stop: &AtomicBool,
@@ -100,12 +114,23 @@ pub fn send(
             .map(|slot| slot.name().clone())
             .collect::<Vec<_>>()
     };
+    let Peer {
+        replica,
+        only,
+        epoch,
+        entry,
+    } = peer;
     let mut catch_up = CatchUp::new(replica, names(store), only);
+    let mut handed_over = false;
     loop {
         while let Ok(change) = changes.try_recv() {
             catch_up.changed(change.database);
         }
-        let ending = stop.load(Ordering::Acquire) || store.is_stopped();
+        if let Some(lease) = entry.take_lease() {
+            catch_up.hand_off(lease);
+        }
+        let lasts = store.node().primacy.lasts(epoch);
+        let ending = ending_of(store, stop) || !lasts;
         let action = if ending {
             Action::End
         } else {
@@ -130,14 +155,30 @@ pub fn send(
             Action::Heartbeat => Frame::Heartbeat {
                 timestamp_ms: (store.node().wall_clock_ms)(),
             },
-            Action::Handoff { lease } => Frame::Handoff { lease },
+            Action::Handoff { lease } => {
+                handed_over = true;
+                Frame::Handoff { lease }
+            }
             Action::End => {
                 send_frame(&Frame::End, parts)?;
+                if handed_over {
+                    entry.sent();
+                }
                 return Ok(());
             }
             Action::Wait { until } => {
                 let until = Instant::from_std(until).min(Instant::now() + LOOK);
-                match runtime.block_on(async { timeout_at(until, changes.recv()).await }) {
+                let waited = runtime.block_on(async {
+                    tokio::select! {
+                        biased;
+                        () = entry.wait() => None,
+                        change = timeout_at(until, changes.recv()) => Some(change),
+                    }
+                });
+                let Some(change) = waited else {
+                    continue;
+                };
+                match change {
                     Ok(Ok(change)) => catch_up.changed(change.database),
                     Ok(Err(RecvError::Lagged(_))) => {
                         names(store).into_iter().for_each(|name| catch_up.changed(name));

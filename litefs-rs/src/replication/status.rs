@@ -1,20 +1,26 @@
 //! What a node knows of the others.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicI64, Ordering},
-};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use tokio::sync::watch;
 
-use crate::db::Role;
+use crate::db::{Primacy, Role};
+
+/// Who the primary is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Primary {
+    /// This node.
+    Here,
+    /// Another, by its host name.
+    There(String),
+}
 
 /// What a node knows of the others. Whoever replicates writes it, applications read it.
 #[derive(Debug)]
 pub struct Status {
-    role: Role,
+    primacy: Primacy,
     wall_clock_ms: fn() -> i64,
-    primary: Mutex<Option<String>>,
+    primary: watch::Sender<Option<Primary>>,
     reached_ms: AtomicI64,
     was_ready: AtomicBool,
     ready: watch::Sender<bool>,
@@ -23,12 +29,12 @@ pub struct Status {
 impl Status {
     /// Begins: a primary is ready, a replica knows nobody.
     #[must_use]
-    pub fn new(role: Role, wall_clock_ms: fn() -> i64) -> Self {
-        let primary = role == Role::Primary;
+    pub fn new(primacy: Primacy, wall_clock_ms: fn() -> i64) -> Self {
+        let primary = primacy.role() == Role::Primary;
         Self {
-            role,
+            primacy,
             wall_clock_ms,
-            primary: Mutex::new(None),
+            primary: watch::Sender::new(primary.then_some(Primary::Here)),
             reached_ms: AtomicI64::new(0),
             was_ready: AtomicBool::new(primary),
             ready: watch::Sender::new(primary),
@@ -38,27 +44,37 @@ impl Status {
     /// Returns who makes transactions.
     #[must_use]
     pub fn role(&self) -> Role {
-        self.role
+        self.primacy.role()
     }
 
     /// Returns the host name of the primary, while it is another and this node is connected to it or tries to be.
     #[must_use]
     pub fn primary(&self) -> Option<String> {
-        self.primary
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        match &*self.primary.borrow() {
+            Some(Primary::There(hostname)) => Some(hostname.clone()),
+            Some(Primary::Here) | None => None,
+        }
     }
 
-    /// Says who the primary is.
-    pub fn set_primary(&self, hostname: Option<String>) {
-        *self.primary.lock().unwrap_or_else(PoisonError::into_inner) = hostname;
+    /// Says who the primary is, as far as is known.
+    pub fn set_primary(&self, primary: Option<Primary>) {
+        self.primary.send_if_modified(|last| {
+            let news = *last != primary;
+            *last = primary;
+            news
+        });
+    }
+
+    /// Returns what tells when the primary is another.
+    #[must_use]
+    pub fn primaries(&self) -> watch::Receiver<Option<Primary>> {
+        self.primary.subscribe()
     }
 
     /// Returns how far behind the primary this node is, in milliseconds; nothing if it never was in sync.
     #[must_use]
     pub fn lag_ms(&self) -> Option<i64> {
-        if self.role == Role::Primary {
+        if self.role() == Role::Primary {
             return Some(0);
         }
         if !self.was_ready.load(Ordering::Acquire) {

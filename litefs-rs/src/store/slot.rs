@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use lease::Epoch;
 use ltx::Pos;
 
 use super::lane::Lane;
@@ -45,6 +46,8 @@ pub struct Slot {
     directory: PathBuf,
     lane: Arc<Lane<State>>,
     noted: Mutex<Noted>,
+    /// The epoch under which applications may write; that of the database, to be read without waiting for it.
+    admitted: Mutex<Option<Epoch>>,
     /// This node changes the index of the log: what the kernel still has of it does not count.
     renewing: AtomicBool,
 }
@@ -61,7 +64,12 @@ pub struct Noted {
 impl Slot {
     pub(super) fn new(name: DatabaseName, directory: PathBuf, state: State) -> Self {
         let pos = state.pos();
+        let admitted = match &state {
+            State::Serving(database) => database.admitted(),
+            State::Broken(_) | State::Damaged(_) => None,
+        };
         Self {
+            admitted: Mutex::new(admitted),
             name,
             directory,
             lane: Arc::new(Lane::new(state)),
@@ -99,6 +107,15 @@ impl Slot {
     /// Returns where it is, without waiting.
     pub fn noted(&self) -> Noted {
         *self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the epoch under which applications may write.
+    pub fn admitted(&self) -> Option<Epoch> {
+        *self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_admitted(&self, epoch: Option<Epoch>) {
+        *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = epoch;
     }
 
     /// Lets it be nowhere: what it holds does not count, and it is fetched anew.

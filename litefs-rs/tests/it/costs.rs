@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crashsafe::{Disk, RealDisk, Recorder};
-use litefs_rs::db::Node;
+use litefs_rs::db::{Node, Primacy, Role};
 use ltx::{Flags, NodeId};
 
 use crate::{file_system::FileSystem, workloads::scratch};
@@ -17,6 +17,7 @@ fn syncs(mode: &str, synchronous: &str) -> (usize, usize) {
         id: NodeId::new(7),
         flags: Flags::LZ4,
         wall_clock_ms: || 0,
+        primacy: Primacy::fixed(Role::Primary),
     };
     let system = FileSystem::new(root.path().to_path_buf(), node);
     let connection = system.connect("a");

@@ -14,7 +14,7 @@ use std::{
 
 use crashsafe::{Disk, DiskFile, Entry, OpenOptions, RealDisk, Space, Stat};
 use litefs_rs::db::{
-    Node,
+    Node, Primacy, Role,
     commit::Origin,
     files::{FileKind, Files as _},
     recover::{Unsent, recover},
@@ -149,6 +149,7 @@ fn run(mode: &str, root: &Path, fails_at: u64) -> Run {
         id: NodeId::new(7),
         flags: Flags::LZ4,
         wall_clock_ms: || 0,
+        primacy: Primacy::fixed(Role::Primary),
     };
     let system = FileSystem::new(root.to_path_buf(), node);
     let connection = system.connect("a");

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use crashsafe::{Disk, Log, RealDisk, Recorder};
 use litefs_rs::db::{
-    Node,
+    Node, Primacy, Role,
     commit::Origin,
     files::{FileKind, Files as _},
     recover::{Unsent, recover},
@@ -43,6 +43,7 @@ fn record(case: Case, seed: u64, root: &Path) -> Log {
         id: NodeId::new(7),
         flags: Flags::LZ4,
         wall_clock_ms: || 0,
+        primacy: Primacy::fixed(Role::Primary),
     };
     let system = FileSystem::new(root.to_path_buf(), node);
     let mut choices = Choices::new(seed);

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use crashsafe::{Disk, RealDisk};
 use litefs_rs::db::{
-    Node,
+    Node, Primacy, Role,
     commit::Origin,
     files::{FileKind, Files as _},
     recover::{RecoverError, Recovered, Unsent, recover},
@@ -40,6 +40,7 @@ impl Made {
             id: NodeId::new(7),
             flags: Flags::LZ4,
             wall_clock_ms: || 0,
+            primacy: Primacy::fixed(Role::Primary),
         };
         let system = FileSystem::new(root.path().to_path_buf(), node);
         let connection = system.connect("a");

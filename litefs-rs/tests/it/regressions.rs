@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crashsafe::RealDisk;
 use litefs_rs::db::{
-    Node,
+    Node, Primacy, Role,
     locks::{LockByte, Mode},
 };
 use ltx::{Flags, NodeId, Pos};
@@ -29,6 +29,7 @@ impl Followed {
             id: NodeId::new(7),
             flags: Flags::LZ4,
             wall_clock_ms: || 0,
+            primacy: Primacy::fixed(Role::Primary),
         };
         let system = FileSystem::new(root.path().to_path_buf(), node);
         let mut followed = Self {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use crashsafe::RealDisk;
 use litefs_rs::db::{
-    Node,
+    Node, Primacy, Role,
     capture::read_page,
     files::FileKind,
     locks::{LockByte, Mode},
@@ -52,6 +52,7 @@ impl World {
                 Flags::NONE
             },
             wall_clock_ms: || 1_700_000_000_000,
+            primacy: Primacy::fixed(Role::Primary),
         };
         let system = FileSystem::new(root.to_path_buf(), node);
         let applied = DATABASES.map(|name| (name, Applied::new(&system.directory(name))));

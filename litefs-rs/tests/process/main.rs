@@ -3,6 +3,7 @@
 
 mod api;
 mod kills;
+mod leases;
 mod modes;
 mod node;
 mod replicas;

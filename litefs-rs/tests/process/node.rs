@@ -27,6 +27,8 @@ pub(crate) struct Node {
     address: Option<String>,
     /// The primary's, of a replica.
     primary: Option<String>,
+    /// Who is primary, where that changes: the keys of the file.
+    lease: Option<String>,
     /// What it says.
     lines: Option<mpsc::Receiver<String>>,
 }
@@ -48,10 +50,28 @@ impl Node {
             child: None,
             address: None,
             primary,
+            lease: None,
             lines: None,
         };
         node.start_again();
         node
+    }
+
+    /// Prepares a node whose lease is as those keys of the file say.
+    pub(crate) fn under(root: &Path, lease: &str) -> Self {
+        Self {
+            root: root.to_path_buf(),
+            child: None,
+            address: None,
+            primary: None,
+            lease: Some(lease.to_owned()),
+            lines: None,
+        }
+    }
+
+    /// Returns the number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 
     /// Returns where its API is.
@@ -60,14 +80,17 @@ impl Node {
     }
 
     fn configure(&self) {
+        let fixed = format!(
+            "type: \"static\", hostname: \"primary\", advertise-url: \"{}\", candidate: {}",
+            self.primary.as_deref().unwrap_or("http://127.0.0.1:1"),
+            self.primary.is_none(),
+        );
+        let lease = self.lease.as_deref().unwrap_or(&fixed);
         let config = format!(
             "fuse: {{ dir: \"{root}/mnt\" }}\ndata: {{ dir: \"{root}/data\" }}\nhttp: {{ addr: \"{address}\" }}\n\
-             skip-sync: true\nlease: {{ type: \"static\", hostname: \"primary\", advertise-url: \"{url}\", \
-             candidate: {candidate}, reconnect-delay: 20ms }}\n",
+             skip-sync: true\nlease: {{ {lease}, reconnect-delay: 20ms }}\n",
             root = self.root.display(),
             address = self.address.as_deref().unwrap_or("127.0.0.1:0"),
-            url = self.primary.as_deref().unwrap_or("http://127.0.0.1:1"),
-            candidate = self.primary.is_none(),
         );
         #[allow(clippy::disallowed_methods, reason = "a test's file")]
         std::fs::write(self.root.join("litefs.yml"), config).unwrap();

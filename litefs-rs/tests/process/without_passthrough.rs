@@ -7,7 +7,7 @@ use std::{
 
 use crashsafe::RealDisk;
 use litefs_rs::{
-    db::{Node, Role},
+    db::{Node, Primacy, Role},
     fuse::{Mounted, Options, mount},
     name::DatabaseName,
     replication::{
@@ -32,15 +32,16 @@ impl Here {
             id: NodeId::new(5),
             flags: Flags::LZ4,
             wall_clock_ms: || 1_700_000_000_000,
+            primacy: Primacy::fixed(role),
         };
-        let store = Store::open(root.join("data"), node, role).unwrap();
+        let store = Store::open(root.join("data"), node).unwrap();
         let options = Options {
             directory: root.join("mnt"),
             allow_other: false,
             passthrough: false,
             unmount_first: false,
         };
-        let status = Arc::new(Status::new(role, || 1_700_000_000_000));
+        let status = Arc::new(Status::new(store.node().primacy.clone(), || 1_700_000_000_000));
         let mounted = mount(Arc::clone(&store), status, &options).unwrap();
         Self {
             store,

@@ -167,7 +167,9 @@ fn who_has_nothing_or_belongs_elsewhere_takes_no_lease_from_those_who_had_someth
     for (own, txids, theirs, had, refused) in [
         (cluster("LFSC1"), 0, cluster("LFSC1"), 1, Some(Refused::Empty)),
         (cluster("LFSC1"), 0, cluster("LFSC1"), 0, None),
-        (None, 0, cluster("LFSC1"), 0, Some(Refused::NoCluster)),
+        (None, 0, cluster("LFSC1"), 1, Some(Refused::NoCluster)),
+        // Acquired once, and nothing was done with it.
+        (None, 0, cluster("LFSC1"), 0, None),
         (None, 0, None, 0, None),
         (
             cluster("LFSC2"),
@@ -183,6 +185,7 @@ fn who_has_nothing_or_belongs_elsewhere_takes_no_lease_from_those_who_had_someth
             candidates: announced.clone(),
             cluster: theirs.clone(),
             progress: progress(0, had),
+            begun: had > 0,
             ..View::default()
         });
         assert_eq!((engine.refused(), taken.is_none()), (refused, refused.is_some()));

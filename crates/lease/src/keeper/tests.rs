@@ -23,6 +23,8 @@ impl Subject for Node {
     fn proposes(&self) -> String {
         "LFSC1".to_owned()
     }
+
+    fn adopts(&self, _: &str) {}
 }
 
 fn keeper(store: &MemoryStore, node: &str, txids: u64) -> (Keeper, JoinHandle<()>) {
@@ -40,7 +42,13 @@ fn keeper(store: &MemoryStore, node: &str, txids: u64) -> (Keeper, JoinHandle<()
     };
     let key = Key::new("lease").unwrap();
     let lease = ObjectLease::new(Arc::new(store.clone()), key, me, settings.timing);
-    Keeper::start(Arc::new(lease), settings, Arc::new(Node(txids)))
+    Keeper::start(
+        Arc::new(lease),
+        settings,
+        Arc::new(Node(txids)),
+        None,
+        Arc::default(),
+    )
 }
 
 async fn becomes(keeper: &Keeper, wanted: impl Fn(&Standing) -> bool) -> Standing {

@@ -128,3 +128,18 @@ async fn what_is_no_lease_is_told_and_left_alone() {
     assert!(a.acquire(&View::default(), "c").await.is_err());
     assert_eq!(store.get(&key, None, PURPOSE).await.unwrap().bytes, body);
 }
+
+#[tokio::test]
+async fn a_node_that_starts_again_has_its_lease_unless_somebody_else_has_had_it_since() {
+    let store = memory();
+    let (a, b) = (lease(&store, "a"), lease(&store, "b"));
+    let grant = a.acquire(&a.look().await.unwrap(), "c").await.unwrap().unwrap();
+    let again = |node| lease(&store, node).resuming(a.me.node.clone(), grant.epoch);
+    let seen = again("a2").look().await.unwrap();
+    assert!(seen.ours);
+    let granted = again("a2").acquire(&seen, "c").await.unwrap().unwrap();
+    assert_eq!(granted.epoch, grant.epoch.next());
+    assert!(!again("a3").look().await.unwrap().ours, "once");
+    b.acquire(&b.look().await.unwrap(), "c").await.unwrap().unwrap();
+    assert!(!again("a3").look().await.unwrap().ours);
+}

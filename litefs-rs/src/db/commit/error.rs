@@ -65,6 +65,9 @@ pub enum CommitError {
         #[source]
         source: io::Error,
     },
+    /// Another makes transactions by now.
+    #[error("this node is not primary any more")]
+    NotPrimary,
     /// No transaction can follow.
     #[error("the last transaction of 64 bits was used")]
     LastTxid,

@@ -3,7 +3,7 @@ use std::{path::Path, sync::Arc};
 use crashsafe::RealDisk;
 use ltx::{Flags, NodeId, Pos};
 
-use crate::db::{Database, Node, Rest, Role, files::FileKind};
+use crate::db::{Database, Node, Primacy, Rest, Role, files::FileKind};
 
 const NAME: &str = "checksums";
 
@@ -13,6 +13,7 @@ fn open(directory: &Path) -> Database {
         id: NodeId::new(7),
         flags: Flags::LZ4,
         wall_clock_ms: || 1_700_000_000_000,
+        primacy: Primacy::fixed(Role::Primary),
     };
     Database::open(node, Role::Primary, directory, &|_| false).expect("a database")
 }

@@ -32,14 +32,13 @@ impl Mount {
                         });
                 }
             },
-            MountName::SideFile(database, file) => {
-                let forbidden = *file == FileKind::RollbackJournal && mount.store.role() == Role::Replica;
-                match mount.store.get(database) {
-                    Some(_) if forbidden => reply.error(Errno::EACCES),
-                    Some(slot) => self.create_in(&slot, *file, name.to_owned(), reply),
-                    None => reply.error(Errno::ENOENT),
+            MountName::SideFile(database, file) => match mount.store.get(database) {
+                Some(slot) if *file == FileKind::RollbackJournal && !mount.store.may_write(&slot) => {
+                    reply.error(Errno::EACCES);
                 }
-            }
+                Some(slot) => self.create_in(&slot, *file, name.to_owned(), reply),
+                None => reply.error(Errno::ENOENT),
+            },
             MountName::SuperJournal(_) if mount.store.role() == Role::Primary => {
                 let created = mount.path(target).map(|path| {
                     let mut options = std::fs::File::options();
@@ -102,17 +101,15 @@ impl Mount {
                 None => reply.error(Errno::EACCES),
             };
         };
-        if mount.read_only(file) {
-            return reply.error(Errno::EACCES);
-        }
         let owned = Arc::clone(mount);
         mount.act(
             &slot,
             |_| Cost::Slow,
-            move |mount, slot, state| match mount
-                .store
-                .with(slot, state, |database| database.truncate(file, len))
-            {
+            move |mount, slot, state| match mount.store.check_write(slot, state, file).and_then(|()| {
+                mount
+                    .store
+                    .with(slot, state, |database| database.truncate(file, len))
+            }) {
                 Ok(()) => attributes_reply(&owned, number, handle, reply),
                 Err(refusal) => reply.error(errno::of(&refusal)),
             },

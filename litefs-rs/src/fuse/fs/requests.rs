@@ -231,9 +231,6 @@ impl Filesystem for FileSystem {
                 Err(error) => reply.error(errno::of_io(&error)),
             };
         };
-        if mount.read_only(file) {
-            return reply.error(Errno::EACCES);
-        }
         let may_commit = match file {
             FileKind::RollbackJournal => offset < JOURNAL_HEADER_BYTES,
             // A log that begins anew: the database must be durable.

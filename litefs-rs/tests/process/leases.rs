@@ -1,0 +1,243 @@
+//! Several nodes under one lease in an object store of this process.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use crashsafe::RealDisk;
+use rusqlite::Connection;
+use rustix::process::{Pid, Signal, kill_process};
+use s3_endpoint::{Endpoint, EndpointConfig, Listener};
+use tokio_util::sync::CancellationToken;
+
+use crate::node::Node;
+
+/// How long a lease lasts.
+const TTL: Duration = Duration::from_secs(2);
+
+/// A bucket, for as long as this lives.
+struct Bucket {
+    _runtime: tokio::runtime::Runtime,
+    _root: tempfile::TempDir,
+    lease: String,
+}
+
+impl Bucket {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let endpoint =
+            Endpoint::open(EndpointConfig::new(root.path(), "leases"), Arc::new(RealDisk)).unwrap();
+        let credential = endpoint.credentials().root().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+            .unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        runtime.spawn(async move {
+            endpoint
+                .serve(Listener::Tcp(listener), CancellationToken::new())
+                .await
+        });
+        let lease = format!(
+            "object: {{ endpoint: \"{url}\", bucket: leases, ttl: {}ms, access-key-id: \"{}\", secret-access-key: \"{}\" }}",
+            TTL.as_millis(),
+            credential.access_key_id,
+            credential.secret_access_key
+        );
+        Self {
+            _runtime: runtime,
+            _root: root,
+            lease,
+        }
+    }
+
+    fn node(&self, root: &Path) -> Node {
+        let name = format!("type: object, hostname: \"127.0.0.1\", {}", self.lease);
+        let mut node = Node::under(root, &name);
+        node.start_again();
+        node
+    }
+}
+
+fn roots() -> (tempfile::TempDir, tempfile::TempDir) {
+    (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap())
+}
+
+fn count(connection: &Connection) -> i64 {
+    connection
+        .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+        .unwrap()
+}
+
+#[test]
+fn a_replica_takes_over_from_a_primary_that_was_killed_and_that_one_follows_it_later() {
+    let (bucket, (first, second)) = (Bucket::new(), roots());
+    let mut a = bucket.node(first.path());
+    a.wait_for("node is primary");
+    let mut b = bucket.node(second.path());
+    b.wait_for("connected to the primary");
+    for mode in ["DELETE", "WAL"] {
+        a.shell(
+            mode,
+            &format!("PRAGMA journal_mode={mode}; CREATE TABLE t (v); INSERT INTO t VALUES (1)"),
+        );
+        b.catch_up(mode, &a);
+    }
+    // Open before it changes hands: what this connection maps is the index of the replica's own log.
+    let open = b.connect("WAL");
+    assert_eq!(count(&open), 1);
+    a.kill();
+    let died = tokio::time::Instant::now();
+    b.wait_for("node is primary");
+    let took = died.elapsed();
+    assert!(took <= TTL + Duration::from_secs(2), "{took:?}");
+    open.execute_batch("INSERT INTO t VALUES (2)").unwrap();
+    b.shell("DELETE", "INSERT INTO t VALUES (2)");
+    a.start_again();
+    a.wait_for("in sync with the primary");
+    for mode in ["DELETE", "WAL"] {
+        a.catch_up(mode, &b);
+        assert_eq!(count(&a.connect(mode)), 2);
+    }
+    assert_eq!(
+        std::fs::read_to_string(a.path(".primary")).unwrap(),
+        "127.0.0.1\n"
+    );
+    assert!(!b.path(".primary").exists());
+    assert_eq!((a.stop(), b.stop()), (Some(0), Some(0)));
+}
+
+#[test]
+fn a_primary_that_is_killed_and_started_at_once_goes_on_with_all_that_was_acknowledged() {
+    let (bucket, (first, _)) = (Bucket::new(), roots());
+    let mut a = bucket.node(first.path());
+    a.wait_for("node is primary");
+    let connection = a.connect("a");
+    connection
+        .execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE t (v)")
+        .unwrap();
+    for row in 0..20 {
+        connection.execute("INSERT INTO t VALUES (?)", [row]).unwrap();
+    }
+    a.kill();
+    drop(connection);
+    a.start_again();
+    a.wait_for("node is primary");
+    assert_eq!(count(&a.check("a")), 20);
+    a.shell("a", "INSERT INTO t VALUES (20)");
+    assert_eq!(count(&a.check("a")), 21);
+}
+
+#[test]
+fn a_lease_is_handed_over_under_writers_and_nothing_that_was_acknowledged_is_lost() {
+    let (bucket, (first, second)) = (Bucket::new(), roots());
+    let a = bucket.node(first.path());
+    a.wait_for("node is primary");
+    let b = bucket.node(second.path());
+    b.wait_for("connected to the primary");
+    for mode in ["DELETE", "WAL"] {
+        a.shell(mode, &format!("PRAGMA journal_mode={mode}; CREATE TABLE t (v)"));
+        b.catch_up(mode, &a);
+    }
+    let (mut acknowledged, mut nodes) = ([0_i64; 2], [&a, &b]);
+    for _ in 0..3 {
+        let [from, to] = nodes;
+        let (done, begun) = (AtomicBool::new(false), Barrier::new(3));
+        std::thread::scope(|scope| {
+            let writers = ["DELETE", "WAL"].map(|mode| {
+                let (done, begun, connection) = (&done, &begun, from.connect(mode));
+                scope.spawn(move || {
+                    connection.execute("INSERT INTO t VALUES (0)", []).unwrap();
+                    let mut rows = 1;
+                    begun.wait();
+                    while !done.load(Ordering::Acquire) {
+                        match connection.execute("INSERT INTO t VALUES (1)", []) {
+                            Ok(_) => rows += 1,
+                            // Not primary any more.
+                            Err(_) => break,
+                        }
+                    }
+                    rows
+                })
+            });
+            begun.wait();
+            let promoted = to.litefs("promote", &[]);
+            assert!(promoted.status.success(), "{promoted:?}");
+            done.store(true, Ordering::Release);
+            for (rows, writer) in acknowledged.iter_mut().zip(writers) {
+                *rows += writer.join().unwrap();
+            }
+        });
+        for (mode, rows) in ["DELETE", "WAL"].into_iter().zip(acknowledged) {
+            // It is writable as soon as nobody reads what has to change.
+            assert_eq!(
+                to.shell(mode, "BEGIN IMMEDIATE; SELECT count(*) FROM t; COMMIT"),
+                rows.to_string()
+            );
+            from.catch_up(mode, to);
+        }
+        nodes = [to, from];
+    }
+    assert!(acknowledged.iter().all(|rows| *rows > 0), "{acknowledged:?}");
+    let said = String::from_utf8(nodes[0].litefs("status", &[]).stdout).unwrap();
+    assert!(
+        said.starts_with("primary, primary 127.0.0.1, candidate true, lag 0.000 s, replicas "),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_primary_that_stood_still_for_too_long_acknowledges_nothing_and_takes_back_what_it_began() {
+    let (bucket, (first, second)) = (Bucket::new(), roots());
+    let mut a = bucket.node(first.path());
+    a.wait_for("node is primary");
+    let b = bucket.node(second.path());
+    b.wait_for("connected to the primary");
+    a.shell("d", "CREATE TABLE t (v); INSERT INTO t VALUES (1)");
+    b.catch_up("d", &a);
+    let begun = a.connect("d");
+    begun.execute_batch("PRAGMA cache_size=1; BEGIN; INSERT INTO t SELECT randomblob(5000) FROM (VALUES (1),(2),(3),(4),(5),(6),(7),(8))").unwrap();
+    a.signal(Signal::STOP);
+    b.wait_for("node is primary");
+    // Not by another process: it would close what it inherits of the first mount, which does not answer.
+    b.connect("d").execute_batch("INSERT INTO t VALUES (2)").unwrap();
+    a.signal(Signal::CONT);
+    let refused = begun.execute_batch("COMMIT").unwrap_err();
+    assert!(refused.sqlite_error_code().is_some(), "{refused}");
+    let _it_may_be_rolled_back_already = begun.execute_batch("ROLLBACK");
+    drop(begun);
+    a.catch_up("d", &b);
+    assert_eq!(count(&a.connect("d")), 2);
+    assert_eq!(a.stop(), Some(0));
+}
+
+#[test]
+fn an_empty_node_does_not_take_over_from_a_cluster() {
+    let (bucket, (first, second)) = (Bucket::new(), roots());
+    let mut a = bucket.node(first.path());
+    a.wait_for("node is primary");
+    a.shell("d", "CREATE TABLE t (v); INSERT INTO t VALUES (1)");
+    assert_eq!(a.stop(), Some(0));
+    let b = bucket.node(second.path());
+    b.wait_for("node belongs to no cluster yet, and the lease does");
+    a.start_again();
+    a.wait_for("node is primary");
+    b.catch_up("d", &a);
+    assert_eq!(count(&b.connect("d")), 1);
+}
+
+impl Node {
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+}
