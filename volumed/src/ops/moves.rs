@@ -58,7 +58,8 @@ pub(super) async fn release(
     cancelled: &CancellationToken,
 ) -> Result<Run, StepError> {
     let id = volume_subject(record)?;
-    let _held = ctx.locks.lock(&id).await;
+    // Whoever was about to attach it has done so or heard no; who asks from now on is told that it is being drained.
+    drop(ctx.locks.lock(&id).await);
     let releasing = async { Ok(moves(ctx, &id).await?.release(&id).await?) };
     unless(cancelled, releasing).await?;
     Ok(Outcome::done())
@@ -112,7 +113,6 @@ pub(super) async fn open(
         size_bytes: params.size_bytes,
         force_over: params.force_over.map(log_disk::Epoch),
     };
-    let _held = ctx.locks.lock(&id).await;
     let claiming = async { Ok(moves(ctx, &id).await?.claim(&id, &claim).await?) };
     let claimed = unless(cancelled, claiming).await?;
     let message = match params.force_over {

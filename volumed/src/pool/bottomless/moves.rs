@@ -1,6 +1,7 @@
 //! A disk comes to this host, and goes from it.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -86,6 +87,13 @@ impl BottomlessPool {
             .map_err(io("delete", id))
     }
 
+    fn remove_mark(&self, id: &VolumeId, mark: &Path) -> Result<(), PoolError> {
+        match self.disk.remove_file(LABEL, mark) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io("unmark", id)(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     async fn end_process(&self, id: &VolumeId) -> Result<(), PoolError> {
         self.processes.end(id, &self.dir(id)).await.map_err(later)
     }
@@ -148,12 +156,7 @@ impl Moves for BottomlessPool {
 
     async fn unclaim(&self, id: &VolumeId) -> Result<(), PoolError> {
         let _moving = self.moving.begin(id);
-        match self.disk.remove_file(LABEL, &self.dir(id).force()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(io("unmark", id)(error));
-            }
-            Ok(()) | Err(_) => {}
-        }
+        self.remove_mark(id, &self.dir(id).force())?;
         self.end_process(id).await?;
         if self.is_made(id)
             && let Standing::Ours { released: false } = self.standing(id).await?
@@ -175,6 +178,8 @@ impl Moves for BottomlessPool {
                 slice: id.to_string(),
             });
         }
+        // Left by an attachment that was refused in the end.
+        self.remove_mark(id, &self.wanted_mark(id))?;
         self.give_up(id).await
     }
 
