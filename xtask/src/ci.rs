@@ -9,7 +9,7 @@ use std::{
 };
 
 /// How many seeds of each simulated world every run replays, from the first on.
-const FIXED_SEEDS: [(&str, u64); 2] = [("operations", 1_000), ("disk", 1_000)];
+const FIXED_SEEDS: [(&str, u64); 3] = [("operations", 1_000), ("disk", 1_000), ("litefs", 40)];
 
 /// Runs every stage, stops at the first that fails, and ends with `N passed, 0 failed`.
 #[allow(clippy::print_stdout, reason = "the closing line is this command's result")]

@@ -7,7 +7,7 @@ use std::process::Command;
 /// What to run.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The world: `operations`, `disk`, or `decoders`, whose seeds are a thousand inputs each
+    /// The world: `operations`, `disk`, `litefs`, or `decoders`, whose seeds are a thousand inputs each
     pub(crate) world: String,
     /// How many seeds
     #[arg(long)]

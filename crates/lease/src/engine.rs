@@ -312,7 +312,6 @@ impl Engine {
     #[must_use]
     pub fn expires_at(&self) -> Option<Instant> {
         match &self.state {
-            State::Holds(_) if self.is(Mutant::NeverExpire) => None,
             State::Holds(holds) => Some(holds.until),
             State::Offered(_) | State::Follows(_) => None,
         }
@@ -579,7 +578,11 @@ impl Engine {
 /// Until when a lease lasts for its holder, and when it is to be renewed.
 fn lasts(settings: &Settings, asked_at: Instant) -> (Instant, Instant) {
     let Timing { ttl, renew_after, .. } = settings.timing;
-    (asked_at + (ttl - ttl / MARGIN), asked_at + renew_after)
+    let held = match settings.mutant {
+        Some(Mutant::NeverExpire) => ttl * 1000,
+        Some(_) | None => ttl - ttl / MARGIN,
+    };
+    (asked_at + held, asked_at + renew_after)
 }
 
 #[cfg(test)]

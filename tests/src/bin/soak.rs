@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     match parse(&words) {
         Ok((world, run_seed, seeds, from)) => soak(world, run_seed, seeds, from),
         Err(why) => {
-            eprintln!("{why}\nusage: soak operations|disk|decoders --seeds N [--from SEED]");
+            eprintln!("{why}\nusage: soak operations|disk|litefs|decoders --seeds N [--from SEED]");
             ExitCode::from(2)
         }
     }
@@ -35,6 +35,11 @@ fn parse(words: &[String]) -> Result<(&str, RunSeed, u64, u64), String> {
         },
         "disk" => |seed| {
             disk_world::run_seed(seed)
+                .map(|d| d.to_string())
+                .map_err(|f| f.to_string())
+        },
+        "litefs" => |seed| {
+            litefs_world::run_seed(seed)
                 .map(|d| d.to_string())
                 .map_err(|f| f.to_string())
         },
