@@ -271,7 +271,7 @@ pub struct Destroy {
     /// Volume ids
     #[arg(required = true)]
     pub volumes: Vec<String>,
-    /// For good and at once: no grace period, no way back; snapshots stay for their retention
+    /// For good and at once: no grace period, no way back; snapshots stay for their retention, and a bottomless volume that has any is kept
     #[arg(long)]
     pub purge: bool,
     /// App.
@@ -292,6 +292,25 @@ pub enum Snapshots {
     List(SnapshotList),
     /// Read a snapshot back from the bucket and compare it
     Verify(SnapshotVerify),
+    /// Remove a snapshot before its days are over
+    #[command(alias = "rm")]
+    Delete(SnapshotDelete),
+}
+
+/// Options of `snapshots delete`.
+#[derive(Debug, Args)]
+pub struct SnapshotDelete {
+    /// Snapshot id
+    pub snapshot: String,
+    /// App that it must be of.
+    #[command(flatten)]
+    pub app: AppArg,
+    /// Consent.
+    #[command(flatten)]
+    pub yes: YesArg,
+    /// Output.
+    #[command(flatten)]
+    pub json: JsonArg,
 }
 
 /// Options of `snapshots list`.

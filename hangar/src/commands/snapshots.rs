@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{Context, items, text};
-use crate::cli::volumes::{One, SnapshotList, SnapshotVerify, Snapshots};
+use crate::cli::volumes::{One, SnapshotDelete, SnapshotList, SnapshotVerify, Snapshots};
 use crate::doctor::store::sealed_by_others;
 use crate::failure::Failure;
-use crate::rest::escaped;
+use crate::rest::{Rest, escaped};
 use crate::{size, table, when};
 
 pub(super) async fn run(command: Snapshots, context: &mut Context<'_>) -> Result<(), Failure> {
@@ -14,6 +14,7 @@ pub(super) async fn run(command: Snapshots, context: &mut Context<'_>) -> Result
         Snapshots::Create(arguments) => create(arguments, context).await,
         Snapshots::List(arguments) => list(arguments, context).await,
         Snapshots::Verify(arguments) => verify(arguments, context).await,
+        Snapshots::Delete(arguments) => delete(arguments, context).await,
     }
 }
 
@@ -134,18 +135,43 @@ fn table_of(snapshots: &[Value], with_source: bool, now: jiff::Timestamp) -> Str
     table::render(&headings, &rows)
 }
 
-async fn verify(arguments: SnapshotVerify, context: &mut Context<'_>) -> Result<(), Failure> {
-    let path = format!("/hangar/v1/snapshots/{}", escaped(&arguments.snapshot));
-    let rest = context.rest()?;
-    if let Some(app) = arguments.app.app {
-        let snapshot = rest.get("retrieve snapshot", &path).await?;
-        if text(&snapshot, "app") != app {
+/// The path of a snapshot, which is of `app` when that is given.
+async fn path_of(rest: &Rest, snapshot: &str, app: Option<String>) -> Result<String, Failure> {
+    let path = format!("/hangar/v1/snapshots/{}", escaped(snapshot));
+    if let Some(app) = app {
+        let found = rest.get("retrieve snapshot", &path).await?;
+        if text(&found, "app") != app {
             return Err(Failure::OtherApp {
-                what: format!("snapshot {}", arguments.snapshot),
-                app: text(&snapshot, "app").to_owned(),
+                what: format!("snapshot {snapshot}"),
+                app: text(&found, "app").to_owned(),
             });
         }
     }
+    Ok(path)
+}
+
+async fn delete(arguments: SnapshotDelete, context: &mut Context<'_>) -> Result<(), Failure> {
+    let rest = context.rest()?;
+    let path = path_of(&rest, &arguments.snapshot, arguments.app.app).await?;
+    if !arguments.yes.yes {
+        context
+            .output
+            .say("Warning: a deleted snapshot is gone for good.")?;
+    }
+    let question = format!("Delete snapshot {}?", arguments.snapshot);
+    context.output.confirm(arguments.yes.yes, &question)?;
+    let snapshot = rest.delete("delete snapshot", &path).await?;
+    if arguments.json.json {
+        return context.output.json(&snapshot);
+    }
+    context
+        .output
+        .line(format!("Snapshot {} is deleted", arguments.snapshot))
+}
+
+async fn verify(arguments: SnapshotVerify, context: &mut Context<'_>) -> Result<(), Failure> {
+    let rest = context.rest()?;
+    let path = path_of(&rest, &arguments.snapshot, arguments.app.app).await?;
     let path = format!("{path}/verify");
     let body = json!({});
     let work = rest.post("verify snapshot", &path, &body);

@@ -238,6 +238,27 @@ async fn what_was_given_wrongly_is_named_and_not_asked_of_the_node() {
 }
 
 #[tokio::test]
+async fn a_snapshot_is_deleted_in_its_own_app_only_and_with_consent() {
+    const DELETE: &str = "DELETE /hangar/v1/snapshots/vs_1";
+    let script = Script::start([
+        (
+            "GET /hangar/v1/snapshots/vs_1",
+            200,
+            json!({"id": "vs_1", "app": "a1"}),
+        ),
+        (DELETE, 200, json!({"id": "vs_1", "state": "deleting"})),
+    ])
+    .await;
+    let delete = ["volumes", "snapshots", "delete", "vs_1", "-a"];
+    let ran = script.run(&[&delete[..], &["a1", "-y"]].concat()).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for (refused, code) in [(&["a2", "-y"][..], 1), (&["a1"], 2)] {
+        let ran = script.run(&[&delete[..], refused].concat()).await;
+        assert_eq!(ran.code, code, "{ran:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_snapshot_is_verified_in_its_own_app_only() {
     const VERIFY: &str = "POST /hangar/v1/snapshots/vs_1/verify";
     let script = Script::start([
