@@ -230,6 +230,11 @@ async fn a_bottomless_volume_is_snapshotted_restored_and_forked_and_none_of_them
         status == 412 && sentence.contains("snapshots"),
         "{status} {sentence}"
     );
+    ensure!(
+        shown(&client, &id).await["state"] == "created",
+        "a refused purge deleted it"
+    );
+    let _: Value = client.delete(&format!("/v1/volumes/{id}")).await?;
     let again = volumed
         .create(&client, &json!({"name": "again", "snapshot_id": snapshot}))
         .await?;

@@ -264,7 +264,7 @@ async fn a_volume_outlives_its_host_which_serves_it_no_more_when_it_comes_back()
     let kept: Value = b.get(&format!("/v1/snapshots/{snapshot}")).await?;
     ensure!(kept["status"] == "created", "{kept}");
     second
-        .create(&b, &json!({"name": "as it was", "snapshot_id": snapshot}))
+        .create(&b, &json!({"name": "as_it_was", "snapshot_id": snapshot}))
         .await?;
     detach(&b, &id).await?;
     second.kill_disks();

@@ -205,6 +205,11 @@ impl Service {
     /// # Errors
     /// As [`destroy`](Self::destroy).
     pub async fn purge(&self, id: &VolumeId) -> Result<Volume, Refusal> {
+        // Before anything is deleted: what is refused changes nothing.
+        let now = self.volume(id).await?;
+        if lifecycle::plan(&now, &Command::Destroy)? == Plan::Go {
+            self.check_keeps_nothing(id).await?;
+        }
         let volume = self.destroy(id).await?;
         match volume.state {
             VolumeState::PendingDestroy => {}
@@ -227,6 +232,15 @@ impl Service {
     }
 
     async fn begin_purging(&self, id: &VolumeId) -> Result<Handle, Refusal> {
+        self.check_keeps_nothing(id).await?;
+        let begun = self.begin_on_volume(id, PURGE, json!({}), Command::Purge, |v| {
+            v.state = VolumeState::Destroying
+        });
+        begun.await
+    }
+
+    /// Refuses a volume that keeps snapshots itself.
+    async fn check_keeps_nothing(&self, id: &VolumeId) -> Result<(), Refusal> {
         let wanted = id.clone();
         let snapshots = self.ctx.catalog.transact(move |tx| Ok(tx.snapshots_of(&wanted)?));
         let snapshots = snapshots.await.map_err(refusal)?;
@@ -237,10 +251,7 @@ impl Service {
                  expired"
             )));
         }
-        let begun = self.begin_on_volume(id, PURGE, json!({}), Command::Purge, |v| {
-            v.state = VolumeState::Destroying
-        });
-        begun.await
+        Ok(())
     }
 
     /// Says whether another node has claimed a deleted volume since: then its snapshots are that one's, too.
