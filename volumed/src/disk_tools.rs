@@ -17,7 +17,7 @@ use log_disk_tools::{Bucket as _, BucketError, Checked, Depth, SalvageError, Sal
 use objstore::{ObjectStore, S3Store};
 
 use crate::config::Config;
-use crate::disk::disk_id;
+use crate::disk::{disk_id, volume_id};
 use crate::keys::{ClusterKey, KeyFileError, UnwrapError, WrappedKey, WrappedKeyError};
 use crate::volume::VolumeId;
 use bucket::StoreBucket;
@@ -75,6 +75,18 @@ pub enum ToolError {
         key: String,
         /// Why.
         flaw: Flaw,
+    },
+    /// What it began as lies with other disks, which these tools do not read.
+    #[error(
+        "volume {volume} began as another ({}), and what it has of that lies there, where this does not look: nothing can be said of it \
+         as a whole; look at that volume instead",
+        bases.join(", ")
+    )]
+    Forked {
+        /// The volume.
+        volume: String,
+        /// Those that it began as.
+        bases: Vec<String>,
     },
     /// No object is called so.
     #[error("`{name}` is no object's name: those begin with d/, g/ or c/")]
@@ -157,7 +169,27 @@ impl Tools {
     /// [`ToolError::Bucket`].
     pub async fn fsck(mut self, blocks: bool) -> Result<Checked, ToolError> {
         let depth = if blocks { Depth::Blocks } else { Depth::Fronts };
-        blocking(move || Ok(log_disk_tools::fsck(&mut self.bucket, &self.sealer, depth)?)).await
+        blocking(move || {
+            self.is_whole()?;
+            Ok(log_disk_tools::fsck(&mut self.bucket, &self.sealer, depth)?)
+        })
+        .await
+    }
+
+    /// Refuses a fork: its map refers to objects of other disks, which would seem to be missing.
+    fn is_whole(&mut self) -> Result<(), ToolError> {
+        let bytes = self.bucket.get(&head_key(self.disk), None)?;
+        // One that is not there, or damaged, is the tool's to tell.
+        let head = bytes.and_then(|bytes| Head::decode(&self.sealer, &bytes).ok());
+        let bases = head.map(|head| head.bases).unwrap_or_default();
+        if bases.is_empty() {
+            return Ok(());
+        }
+        let name = |disk: DiskId| volume_id(disk).map_or_else(|| disk.to_string(), |id| id.to_string());
+        Err(ToolError::Forked {
+            volume: name(self.disk),
+            bases: bases.iter().map(|base| name(base.disk)).collect(),
+        })
     }
 
     /// Makes an image of what is left; `file` must not exist. What follows a hole near the end is taken when `beyond`.
@@ -167,6 +199,7 @@ impl Tools {
     pub async fn salvage(mut self, file: &Path, beyond: bool) -> Result<Salvaged, ToolError> {
         let path = file.to_owned();
         blocking(move || {
+            self.is_whole()?;
             let failed = |source| ToolError::File {
                 path: path.clone(),
                 source,

@@ -137,3 +137,44 @@ async fn a_bucket_without_the_volume_is_told_by_name() {
     let nothing = bucket.tools().await.map(drop).unwrap_err();
     assert!(nothing.to_string().contains("vol_fedcba9876543210"), "{nothing}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_is_not_called_damaged_for_what_lies_with_the_disk_that_it_began_as() {
+    let bucket = Bucket::new().await;
+    let disk = disk_id(&bucket.volume);
+    let key = Key::new(head_key(disk)).unwrap();
+    let tools = bucket.tools().await.unwrap();
+    let there = bucket.store.get(&key, None, TEST).await.unwrap();
+    let mut head = Head::decode(&tools.sealer, &there.bytes).unwrap();
+    head.revision += 1;
+    head.checkpoint = Some(log_disk::CheckpointRef {
+        number: 1,
+        seq: ObjectSeq(1),
+        epoch: Epoch(1),
+        front_bytes: 100,
+        total_bytes: 100,
+        data_seq: ObjectSeq(1),
+    });
+    head.bases.push(log_disk::Base {
+        disk: DiskId(*b"fedcba9876543210"),
+        last: ObjectSeq(1),
+        number: 1,
+        wrapped_key: head.wrapped_key.clone(),
+    });
+    let body = head.encode(&tools.sealer, Salt([2; 8]));
+    bucket
+        .store
+        .put_if_match(&key, &there.etag, body.into(), TEST)
+        .await
+        .unwrap();
+    let refused = bucket.tools().await.unwrap().fsck(false).await.unwrap_err();
+    assert!(refused.to_string().contains("vol_fedcba9876543210"), "{refused}");
+    let dir = tempfile::tempdir().unwrap();
+    let image = bucket
+        .tools()
+        .await
+        .unwrap()
+        .salvage(&dir.path().join("image"), false)
+        .await;
+    assert!(matches!(image, Err(ToolError::Forked { .. })), "{image:?}");
+}
