@@ -21,6 +21,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// For how long the file is waited for: its process only has to ask the server.
 const THERE_WITHIN: Duration = Duration::from_secs(30);
 
+/// For how long a file that a loop device has just let go of may still be in use.
+const FREE_WITHIN: Duration = Duration::from_secs(5);
+
 /// The file of one export.
 #[derive(Debug)]
 pub(super) struct ExportFile {
@@ -125,8 +128,15 @@ impl ExportFile {
     /// # Errors
     /// While somebody uses it.
     pub(super) async fn end(&self) -> Result<(), HostError> {
-        if self.is_mounted().await? {
-            self.unmount(rustix::mount::UnmountFlags::empty()).await?;
+        let begun = tokio::time::Instant::now();
+        let mut ticks = tokio::time::interval(LOOK);
+        while self.is_mounted().await? {
+            ticks.tick().await;
+            match self.unmount(rustix::mount::UnmountFlags::empty()).await {
+                // A loop device lets its file go only a moment after it was detached.
+                Err(HostError::Busy { .. }) if begun.elapsed() < FREE_WITHIN => {}
+                ended => ended?,
+            }
         }
         let directory = self.directory();
         match std::fs::remove_dir(&directory) {
