@@ -16,9 +16,10 @@ use rustix::{
 };
 
 const SERVES: &str = "serves databases";
+/// How often something is looked at that nothing tells of.
+pub(crate) const LOOK: Duration = Duration::from_millis(2);
 /// Far more than any start takes: a node that says nothing is broken.
-const LOOK: Duration = Duration::from_millis(2);
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Node {
     root: PathBuf,
