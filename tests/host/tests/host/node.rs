@@ -156,6 +156,17 @@ impl<'a> Node<'a> {
         answer.unwrap_or_else(|error| panic!("{method} {path}: {error:?}\n{}", self.log()))
     }
 
+    /// Makes a volume; none when its pool has no room for it.
+    pub(crate) async fn create_if_there_is_room(&self, request: Value) -> Option<String> {
+        match self.client.post::<Value>("/v1/volumes", &request).await {
+            Ok(made) => Some(self.created(&made).await),
+            Err(CallError::Status {
+                status: 422, error, ..
+            }) if error.contains("no room") => None,
+            Err(error) => panic!("POST {request}: {error:?}\n{}", self.log()),
+        }
+    }
+
     /// Makes a volume larger; says whether its pool had room for that.
     pub(crate) async fn extend_if_there_is_room(&self, id: &str, size_gb: u64) -> bool {
         let path = format!("/v1/volumes/{id}/extend");
@@ -192,6 +203,10 @@ impl<'a> Node<'a> {
     /// Makes a volume and waits until it is ready; returns its id.
     pub(crate) async fn create(&self, request: Value) -> String {
         let made = self.call("POST", "/v1/volumes", &request).await;
+        self.created(&made).await
+    }
+
+    async fn created(&self, made: &Value) -> String {
         let id = made["id"].as_str().expect("an id").to_owned();
         self.until(&format!("/v1/volumes/{id}"), "is created", |v| {
             v["state"] == "created"

@@ -95,7 +95,13 @@ fn use_volumes(guest: &Guest) {
                     if pool == "linear" && others.len() > 2 {
                         continue;
                     }
-                    let id = node.create(request("other", pool, encrypted)).await;
+                    let new = request("other", pool, encrypted);
+                    let made = match pool {
+                        // Others may have grown into all of it.
+                        "linear" => node.create_if_there_is_room(new).await,
+                        _ => Some(node.create(new).await),
+                    };
+                    let Some(id) = made else { continue };
                     guest.acknowledge(&format!("create {id} 1"));
                     others.push((id, 1));
                 }
