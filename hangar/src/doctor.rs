@@ -124,9 +124,9 @@ async fn examine(layout: &Layout, programs: &Programs, assets: &std::path::Path)
     let inspected = pools::inspected(layout).await;
     let inspected = inspected.as_ref();
     findings.extend([
-        pools::volumes(inspected),
+        pools::volumes(inspected, listed),
         pools::snapshots(inspected),
-        pools::foreign_files(inspected),
+        pools::foreign_files(inspected, listed),
     ]);
     findings.push(store::key(health.as_ref()));
     findings.push(store::zones(node.as_ref().ok()));

@@ -13,7 +13,9 @@ use crate::rest::escaped;
 
 pub(super) async fn attach(arguments: Attach, context: &mut Context<'_>) -> Result<(), Failure> {
     let client = client(context);
-    let body = json!({"host_path": std::path::absolute(&arguments.host).unwrap_or(arguments.host)});
+    let host = std::path::absolute(&arguments.host).unwrap_or(arguments.host);
+    check_outside_node(&host, &context.environment.data_directory())?;
+    let body = json!({ "host_path": host });
     let path = path(&arguments.volume);
     let mounted = client.put(&path, &body);
     let volume: Value = context
@@ -46,6 +48,24 @@ pub(super) async fn detach(arguments: Detach, context: &mut Context<'_>) -> Resu
         .line(format!("Volume {} is not mounted any more", arguments.volume))
 }
 
+/// What the node keeps is the node's alone: a mount in there would hide it, and be lost with it.
+fn check_outside_node(host: &Path, data: &Path) -> Result<(), Failure> {
+    let data = std::fs::canonicalize(data).unwrap_or_else(|_| data.to_owned());
+    // The directory itself is made by the mount; what is there already may be a link.
+    let real = host
+        .ancestors()
+        .find_map(|part| Some((std::fs::canonicalize(part).ok()?, host.strip_prefix(part).ok()?)));
+    let real = real.map_or_else(|| host.to_owned(), |(there, rest)| there.join(rest));
+    if !real.starts_with(&data) {
+        return Ok(());
+    }
+    Err(Failure::BadValue {
+        what: "host directory",
+        given: host.display().to_string(),
+        expected: "choose a directory outside of the node's own",
+    })
+}
+
 fn client(context: &Context<'_>) -> Client {
     Client::new(Layout::new(context.environment.data_directory()).socket("volumed"))
 }
@@ -69,3 +89,6 @@ fn failure(doing: &'static str, client: &Client, error: CallError) -> Failure {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,7 +44,9 @@ async fn create(arguments: Create, context: &mut Context<'_>) -> Result<(), Fail
     let size_gb = size_gb.or_else(|| arguments.snapshot_id.is_none().then_some(1));
     let rest = context.rest()?;
     let path = format!("/v1/apps/{}/volumes", escaped(&app));
-    if arguments.count == 1 && !arguments.yes.yes {
+    // A bottomless volume outlives its host.
+    let lives_on_one_host = !arguments.bottomless && arguments.kind.as_deref() != Some("bottomless");
+    if arguments.count == 1 && lives_on_one_host && !arguments.yes.yes {
         let known = items(rest.get("list volumes", &path).await?);
         if !known.iter().any(|volume| text(volume, "name") == arguments.name) {
             context.output.say(
@@ -186,13 +188,20 @@ fn disk(disk: &Value) -> String {
 
 /// Where the volume is in its life: what `fly` shows in its list only.
 fn life(volume: &Value) -> String {
-    let mut fields = vec![("State", text(volume, "state").to_owned())];
+    let mut fields = vec![
+        ("Type", text(volume, "type").to_owned()),
+        ("State", text(volume, "state").to_owned()),
+    ];
     let holder = match (text(volume, "host_path"), text(volume, "attached_machine_id")) {
         ("", "") => "nobody".to_owned(),
         ("", machine) => machine.to_owned(),
         (path, _) => format!("this host, at {path}"),
     };
     fields.push(("Attached VM", holder));
+    if volume["needs_restart"] == true {
+        let when = "not grown yet; it does when a busy guest comes to it, at the latest when it is next started or attached";
+        fields.push(("File system", when.to_owned()));
+    }
     for (label, field) in [("Deleted at", "deleted_at"), ("Removed after", "purge_after")] {
         match text(volume, field) {
             "" => {}

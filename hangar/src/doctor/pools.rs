@@ -30,8 +30,27 @@ fn words<'a>(found: &'a Value, list: &str, line: impl Fn(&dyn Fn(&str) -> &'a st
     entries.map(line).collect()
 }
 
+/// Nothing was found where all was looked at; a missing pool could not be.
+fn sound(name: &'static str, pools: Option<&[Value]>, found: &str) -> Finding {
+    let pools = pools.unwrap_or_default().iter();
+    let missing: Vec<&str> = pools
+        .filter(|pool| pool["state"] == "missing")
+        .map(|pool| pool["name"].as_str().unwrap_or_default())
+        .collect();
+    if missing.is_empty() {
+        return Finding::ok(name, found);
+    }
+    let found = format!("not known of what is missing: pool {}", missing.join(", "));
+    let follows = "what is wrong in there shows when it is back";
+    Finding::bad(
+        name,
+        Verdict::Note,
+        (found, follows, "bring it back: `pools` says why it is missing"),
+    )
+}
+
 /// Whether every volume can be used where it is.
-pub(super) fn volumes(found: Option<&Value>) -> Finding {
+pub(super) fn volumes(found: Option<&Value>, pools: Option<&[Value]>) -> Finding {
     const NAME: &str = "volumes";
     let Some(found) = found else {
         return Finding::bad(NAME, Verdict::Note, (UNKNOWN, "", ""));
@@ -47,7 +66,7 @@ pub(super) fn volumes(found: Option<&Value>) -> Finding {
         )
     }));
     if stranded.is_empty() {
-        return Finding::ok(NAME, "each has its slice");
+        return sound(NAME, pools, "each has its slice");
     }
     let follows = "they cannot be attached, and their operations fail or wait";
     let remedy = "bring back what is missing (the file or disk, or the pool's entry in node.toml), or restore a snapshot of them: \
@@ -80,7 +99,7 @@ pub(super) fn snapshots(found: Option<&Value>) -> Finding {
 }
 
 /// What lies in pools and is none of their slices.
-pub(super) fn foreign_files(found: Option<&Value>) -> Finding {
+pub(super) fn foreign_files(found: Option<&Value>, pools: Option<&[Value]>) -> Finding {
     const NAME: &str = "pool folders";
     let Some(found) = found else {
         return Finding::bad(NAME, Verdict::Note, (UNKNOWN, "", ""));
@@ -89,7 +108,7 @@ pub(super) fn foreign_files(found: Option<&Value>) -> Finding {
         format!("{}/{}", word("pool"), word("name"))
     });
     if foreign.is_empty() {
-        return Finding::ok(NAME, "nothing but slices in them");
+        return sound(NAME, pools, "nothing but slices in them");
     }
     let found = format!("not hangar's: {}", foreign.join(", "));
     let follows = "they take the pools' room, and nothing removes them";
@@ -186,7 +205,7 @@ pub(super) fn unknown_slices(pools: Option<&[Value]>) -> Finding {
         })
         .collect();
     if unknown.is_empty() {
-        return Finding::ok(NAME, "each belongs to a volume or a snapshot");
+        return sound(NAME, Some(pools), "each belongs to a volume or a snapshot");
     }
     let count = counted(unknown.len() as u64, "slice");
     let found = format!("{count} of no known volume or snapshot: {}", unknown.join("; "));

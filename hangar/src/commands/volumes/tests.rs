@@ -67,15 +67,23 @@ fn a_volume_that_is_not_ready_says_so_and_how_to_see_when_it_is() {
 
 #[test]
 fn a_volume_shows_its_state_its_holder_and_when_it_will_be_gone() {
-    let deleted = life(&json!({"state": "pending_destroy", "attached_machine_id": null,
-        "deleted_at": "2026-01-31T12:34:56Z", "purge_after": "2026-02-01T12:34:56Z", "snapshot_blocked": null}));
-    let expected = "               State: pending_destroy
+    let deleted = life(
+        &json!({"type": "local", "state": "pending_destroy", "attached_machine_id": null,
+        "deleted_at": "2026-01-31T12:34:56Z", "purge_after": "2026-02-01T12:34:56Z", "snapshot_blocked": null}),
+    );
+    let expected = "                Type: local
+               State: pending_destroy
          Attached VM: nobody
           Deleted at: 31 Jan 26 12:34 UTC
        Removed after: 01 Feb 26 12:34 UTC
 ";
     assert_eq!(deleted, expected);
-    let held = life(&json!({"state": "created", "attached_machine_id": "m1", "snapshot_blocked": "no room"}));
+    let held = life(
+        &json!({"state": "created", "attached_machine_id": "m1", "snapshot_blocked": "no room",
+        "type": "bottomless", "needs_restart": true}),
+    );
+    assert!(held.contains("Type: bottomless"), "{held}");
+    assert!(held.contains("File system: not grown yet"), "{held}");
     assert!(held.contains("Attached VM: m1"), "{held}");
     assert!(held.contains("Snapshots blocked: no room"), "{held}");
     let mounted = life(&json!({"state": "created", "attached_machine_id": "host", "host_path": "/srv/a"}));

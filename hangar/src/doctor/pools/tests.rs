@@ -58,7 +58,7 @@ fn what_an_inspection_found_is_told_volume_by_volume_and_snapshot_by_snapshot() 
     type Check = fn(Option<&Value>) -> Finding;
     let checks: [(Check, Verdict, &[&str]); 3] = [
         (
-            volumes,
+            |found| volumes(found, None),
             Verdict::Warning,
             &[
                 "vol_1 has no slice in pool fast",
@@ -70,7 +70,11 @@ fn what_an_inspection_found_is_told_volume_by_volume_and_snapshot_by_snapshot() 
             Verdict::Warning,
             &["1 snapshot damaged: vs_1 of vol_1: object backup/x: missing"],
         ),
-        (foreign_files, Verdict::Note, &["fast/notes.txt"]),
+        (
+            |found| foreign_files(found, None),
+            Verdict::Note,
+            &["fast/notes.txt"],
+        ),
     ];
     for (check, verdict, said) in checks {
         assert_eq!(check(None).found, UNKNOWN);
@@ -80,5 +84,25 @@ fn what_an_inspection_found_is_told_volume_by_volume_and_snapshot_by_snapshot() 
         for words in said {
             assert!(finding.found.contains(words), "{finding:?}");
         }
+    }
+}
+
+#[test]
+fn nothing_is_said_to_be_in_order_in_a_pool_that_is_missing() {
+    let clean = json!({"without_slice": [], "foreign_files": []});
+    let pools = ["ok", "missing"].map(|state| json!({"name": state, "state": state, "unknown_slices": []}));
+    let judged = |pools: &[Value]| {
+        [
+            volumes(Some(&clean), Some(pools)),
+            foreign_files(Some(&clean), Some(pools)),
+            unknown_slices(Some(pools)),
+        ]
+    };
+    for finding in judged(&pools) {
+        assert_eq!(finding.verdict, Verdict::Note);
+        assert!(finding.found.ends_with(": pool missing"), "{finding:?}");
+    }
+    for finding in judged(&pools[..1]) {
+        assert_eq!(finding.verdict, Verdict::Ok);
     }
 }
