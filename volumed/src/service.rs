@@ -118,6 +118,11 @@ impl Service {
         &self.ctx
     }
 
+    /// Has every operation that waits for something try again now: it may have come.
+    pub(crate) fn go_on(&self) {
+        self.runner.nudge_all();
+    }
+
     /// Returns the metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics

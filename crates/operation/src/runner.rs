@@ -244,6 +244,13 @@ impl<S: StepSet> Runner<S> {
         }
     }
 
+    /// As [`Runner::nudge`], for every operation.
+    pub fn nudge_all(&self) {
+        for live in self.shared.live().values() {
+            live.signal.wake.notify_one();
+        }
+    }
+
     /// Asks a running operation to give up, as if its current step aborted by the user. Steps past a pivot go on.
     ///
     /// Durable, with `change`, when it returns: whatever crashes, the operation is undone unless it was past its pivot.

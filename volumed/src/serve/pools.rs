@@ -225,6 +225,7 @@ async fn tend_one_until(service: &Service, pool: &dyn Pool, shutdown: &Cancellat
             super::report_strays(context).await;
             super::report_lost(context).await;
             service.remount().await;
+            service.go_on();
             if service.adopted_once()
                 && let Err(why) = service.adopt_slices().await
             {

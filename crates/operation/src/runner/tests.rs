@@ -214,8 +214,7 @@ async fn retries_wait_longer_each_time_and_never_beyond_the_maximum() {
     assert_eq!(backoff.delay(60), backoff.max);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_nudge_ends_the_wait() {
+async fn wait_ends_by(nudge: impl FnOnce(&Runner<World>)) {
     let (log, world) = (
         log(),
         Arc::new(World {
@@ -233,11 +232,17 @@ async fn a_nudge_ends_the_wait() {
     with_driver(driver, async {
         let mut handle = runner.submit(rec("1", "v", "make"), None).await.unwrap();
         handle.until(|r| r.attempts == 1).await;
-        runner.nudge("v");
+        nudge(&runner);
         handle.end().await;
     })
     .await;
     assert!(began.elapsed() < Duration::from_secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nudge_ends_the_wait() {
+    wait_ends_by(|runner| runner.nudge("v")).await;
+    wait_ends_by(|runner| runner.nudge_all()).await;
 }
 
 #[tokio::test(start_paused = true)]
