@@ -63,11 +63,13 @@ pub enum Program {
     Resize2fs,
     /// Grows XFS.
     XfsGrowfs,
+    /// Empties a device's write cache.
+    Sync,
 }
 
 impl Program {
     /// Every program.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Lvm,
         Self::Dmsetup,
         Self::Cryptsetup,
@@ -80,6 +82,7 @@ impl Program {
         Self::E2fsck,
         Self::Resize2fs,
         Self::XfsGrowfs,
+        Self::Sync,
     ];
 
     /// Returns its file name.
@@ -97,6 +100,7 @@ impl Program {
             Self::E2fsck => "e2fsck",
             Self::Resize2fs => "resize2fs",
             Self::XfsGrowfs => "xfs_growfs",
+            Self::Sync => "sync",
         }
     }
 
@@ -110,6 +114,7 @@ impl Program {
             Self::Losetup | Self::Mount | Self::Umount => "mount",
             Self::Mke2fs | Self::E2fsck | Self::Resize2fs => "e2fsprogs",
             Self::MkfsXfs | Self::XfsGrowfs => "xfsprogs",
+            Self::Sync => "coreutils",
         }
     }
 }
@@ -276,10 +281,15 @@ pub trait Commands: Send + Sync + fmt::Debug {
     }
 }
 
-/// Joins the lines of an error text, without LVM's warnings where there is anything else.
+/// What LVM warns of where a power cut kept the header of its metadata and took the text: the reason for its error.
+pub(crate) const TORN: &str = "bad metadata text";
+
+/// Joins the lines of an error text, without LVM's other warnings where there is anything else.
 fn one_line(text: &str) -> String {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let mut said: Vec<&str> = lines().filter(|line| !line.starts_with("WARNING:")).collect();
+    let mut said: Vec<&str> = lines()
+        .filter(|line| !line.starts_with("WARNING:") || line.contains(TORN))
+        .collect();
     if said.is_empty() {
         said = lines().collect();
     }

@@ -30,22 +30,26 @@ fn words<'a>(found: &'a Value, list: &str, line: impl Fn(&dyn Fn(&str) -> &'a st
     entries.map(line).collect()
 }
 
-/// Nothing was found where all was looked at; a missing pool could not be.
+/// Nothing was found where all was looked at; a pool that cannot be read was not.
 fn sound(name: &'static str, pools: Option<&[Value]>, found: &str) -> Finding {
     let pools = pools.unwrap_or_default().iter();
     let missing: Vec<&str> = pools
-        .filter(|pool| pool["state"] == "missing")
+        .filter(|pool| ["missing", "damaged"].contains(&pool["state"].as_str().unwrap_or_default()))
         .map(|pool| pool["name"].as_str().unwrap_or_default())
         .collect();
     if missing.is_empty() {
         return Finding::ok(name, found);
     }
-    let found = format!("not known of what is missing: pool {}", missing.join(", "));
+    let found = format!("not known of what cannot be read: pool {}", missing.join(", "));
     let follows = "what is wrong in there shows when it is back";
     Finding::bad(
         name,
         Verdict::Note,
-        (found, follows, "bring it back: `pools` says why it is missing"),
+        (
+            found,
+            follows,
+            "bring it back: `pools` says what is wrong with it",
+        ),
     )
 }
 

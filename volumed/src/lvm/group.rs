@@ -3,6 +3,9 @@
 //! An exit code alone is not believed. LVM calls it a failure to extend to the size that is there, or to remove what is
 //! gone; and a command that was killed may have done its work. So a change names what should hold afterwards, the group is
 //! read again, and that reading decides. The exit code says why it does not hold.
+//!
+//! Nor is a change on the disk when LVM returns: LVM 2.03 writes its metadata past the page cache and never flushes the
+//! device. So the physical volumes are flushed before the group is read or changed again: what a reading shows is durable.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,8 +81,11 @@ impl Report {
 pub struct VolumeGroup {
     settings: GroupSettings,
     commands: Arc<dyn Commands>,
-    turn: Mutex<()>,
+    /// Whether nothing was changed since the last flush.
+    turn: Mutex<bool>,
 }
+
+type Turn<'a> = MutexGuard<'a, bool>;
 
 impl VolumeGroup {
     /// Drives a group by `commands`.
@@ -87,7 +93,8 @@ impl VolumeGroup {
         Self {
             settings,
             commands,
-            turn: Mutex::new(()),
+            // An earlier process may have been killed between a change and its flush.
+            turn: Mutex::new(false),
         }
     }
 
@@ -155,11 +162,11 @@ impl VolumeGroup {
     /// # Errors
     /// [`GroupError`]; also when there is no such group.
     pub async fn report(&self) -> Result<Report, GroupError> {
-        let _turn = self.turn.lock().await;
-        self.read().await
+        self.read(&mut self.turn.lock().await).await
     }
 
-    async fn read(&self) -> Result<Report, GroupError> {
+    async fn read(&self, turn: &mut Turn<'_>) -> Result<Report, GroupError> {
+        self.flush(turn).await?;
         let form = ["--reportformat", "json", "--units", "b", "--nosuffix", "-o"];
         let fields = format!("{LV_FIELDS},{VG_FIELDS}");
         let lvs = [&["-a"], &form[..], &[&fields, self.name()]].concat();
@@ -203,10 +210,10 @@ impl VolumeGroup {
         args: &[&str],
         holds: impl Fn(&Report) -> Result<(), String> + Send,
     ) -> Result<(Report, Option<CommandError>), GroupError> {
-        let turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
         let call = self.lvm(command, args);
-        let ran = self.commands.run(&call).await;
-        self.settle(&turn, &call, ran, holds).await
+        let ran = self.run(&mut turn, &call).await?;
+        self.settle(&mut turn, &call, ran, holds).await
     }
 
     /// Changes the group by one command that the next change depends on: that one's `holds` looks at what this one was for
@@ -220,18 +227,29 @@ impl VolumeGroup {
         args: &[&str],
         holds: impl Fn(&Report) -> Result<(), String> + Send,
     ) -> Result<(), GroupError> {
-        let turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
         let call = self.lvm(command, args);
-        match self.commands.run(&call).await {
+        match self.run(&mut turn, &call).await? {
             Ok(output) if output.code == 0 => Ok(()),
-            ran => self.settle(&turn, &call, ran, holds).await.map(drop),
+            ran => self.settle(&mut turn, &call, ran, holds).await.map(drop),
         }
+    }
+
+    /// Runs a command that changes the group.
+    async fn run(
+        &self,
+        turn: &mut Turn<'_>,
+        call: &Invocation,
+    ) -> Result<Result<Output, CommandError>, GroupError> {
+        self.flush(turn).await?;
+        **turn = false;
+        Ok(self.commands.run(call).await)
     }
 
     /// Reads the group after a command, and says whether what it was for is so.
     async fn settle(
         &self,
-        turn: &MutexGuard<'_, ()>,
+        turn: &mut Turn<'_>,
         call: &Invocation,
         ran: Result<Output, CommandError>,
         holds: impl Fn(&Report) -> Result<(), String> + Send,
@@ -239,7 +257,7 @@ impl VolumeGroup {
         if matches!(ran, Err(CommandError::TimedOut { .. })) {
             self.resume(turn).await?;
         }
-        let after = self.read().await?;
+        let after = self.read(turn).await?;
         match holds(&after) {
             Ok(()) => {
                 let complaint = failure(call, ran);
@@ -257,17 +275,43 @@ impl VolumeGroup {
         }
     }
 
+    /// Makes durable what LVM wrote last.
+    async fn flush(&self, turn: &mut Turn<'_>) -> Result<(), GroupError> {
+        if **turn {
+            return Ok(());
+        }
+        let devices = match &self.settings.scope {
+            Scope::Devices(devices) => devices.clone(),
+            Scope::File(_) => {
+                let whose = format!("vg_name={}", self.name());
+                let form = ["--reportformat", "json", "-o", "pv_name", "-S", &whose];
+                report::pvs(&self.commands.succeed(&self.lvm("pvs", &form)).await?)?
+            }
+        };
+        for device in devices {
+            let call = Invocation::new(Program::Sync, [device.display().to_string()]);
+            match self.commands.succeed(&call).await {
+                // LVM has not written to a disk that is gone.
+                Err(error) if !device.exists() => {
+                    tracing::warn!(device = %device.display(), %error, "missing disk not flushed");
+                }
+                flushed => drop(flushed?),
+            }
+        }
+        **turn = true;
+        Ok(())
+    }
+
     /// Wakes volumes of ours, and pools, that a killed command left suspended: whoever uses them hangs.
     ///
     /// # Errors
     /// [`GroupError`].
     pub async fn resume_suspended(&self) -> Result<(), GroupError> {
-        let turn = self.turn.lock().await;
-        self.resume(&turn).await
+        self.resume(&mut self.turn.lock().await).await
     }
 
-    async fn resume(&self, _turn: &MutexGuard<'_, ()>) -> Result<(), GroupError> {
-        for lv in self.read().await?.lvs {
+    async fn resume(&self, turn: &mut Turn<'_>) -> Result<(), GroupError> {
+        for lv in self.read(turn).await?.lvs {
             let ours = lv.has_tag(tags::OURS) || lv.is_thin_pool();
             if ours && lv.suspended {
                 tracing::warn!(lv = lv.name, "suspended volume resumed");

@@ -2,6 +2,8 @@
 //! LVM's JSON reports. Every value is a string; an empty one means that it does not apply. Fields that we do not know are
 //! passed over, one that is missing is named.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 #[cfg(test)]
@@ -144,6 +146,16 @@ struct Vgs {
 }
 
 #[derive(Deserialize)]
+struct Pvs {
+    pv: Vec<RawPv>,
+}
+
+#[derive(Deserialize)]
+struct RawPv {
+    pv_name: PathBuf,
+}
+
+#[derive(Deserialize)]
 struct VgOfLvs {
     lv: Vec<RawVg>,
 }
@@ -254,6 +266,20 @@ pub fn vg_of_lvs(json: &str) -> Result<Option<Vg>, ReportError> {
         serde_json::from_str(json).map_err(|source| ReportError::Form { what: "lvs", source })?;
     let first = document.report.into_iter().flat_map(|table| table.lv).next();
     first.map(group).transpose()
+}
+
+/// Reads the report of `pvs` with `pv_name`; disks that are not there have no path.
+///
+/// # Errors
+/// [`ReportError`].
+pub fn pvs(json: &str) -> Result<Vec<PathBuf>, ReportError> {
+    let document: Document<Pvs> =
+        serde_json::from_str(json).map_err(|source| ReportError::Form { what: "pvs", source })?;
+    let found = document.report.into_iter().flat_map(|table| table.pv);
+    Ok(found
+        .map(|pv| pv.pv_name)
+        .filter(|path| path.is_absolute())
+        .collect())
 }
 
 /// Reads the report of `vgs` of one group with [`VG_FIELDS`].

@@ -31,6 +31,7 @@ use super::{
     Shed, Slice, SliceId, ZeroEnd,
 };
 use crate::bulk::{ImageError, ImageSink, ImageSource, Images, Layout, Workers};
+use crate::command::TORN;
 use crate::lvm::crypt::{self, Crypt};
 use crate::lvm::group::{GroupError, Report, VolumeGroup};
 use crate::lvm::report::Lv;
@@ -204,6 +205,14 @@ impl LvmPool {
             PoolError::Unfit { why, .. } => Fault {
                 state: "unfit",
                 sentence: why.clone(),
+            },
+            _ if why.contains(TORN) => Fault {
+                state: "damaged",
+                sentence: format!(
+                    "the metadata of volume group {} is damaged on its disk ({why}): put LVM's backup of it back as \
+                     docs/operating/lvm-pools.md says, volumed goes on by itself then",
+                    self.group.name()
+                ),
             },
             _ => Fault {
                 state: "missing",

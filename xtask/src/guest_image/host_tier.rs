@@ -43,6 +43,7 @@ const PROGRAMS: &[&str] = &[
     "mkfs.xfs",
     "pdata_tools",
     "resize2fs",
+    "sync",
     "xfs_growfs",
     "xfs_repair",
 ];
@@ -62,6 +63,7 @@ const LINKS: &[(&str, &[&str])] = &[
             "pvcreate",
             "pvs",
             "vgcfgbackup",
+            "vgcfgrestore",
             "vgchange",
             "vgck",
             "vgcreate",

@@ -107,3 +107,13 @@ fn what_is_not_a_report_is_refused_with_the_field_that_is_wrong() {
     ));
     assert!(lvs("lvs: command not found").is_err());
 }
+
+#[test]
+fn physical_volumes_are_those_that_have_a_path() {
+    let json = r#"{"report": [{"pv": [{"pv_name":"/dev/nvme0n1"}, {"pv_name":"[unknown]"}, {"pv_name":"/dev/sdb"}]}]}"#;
+    assert_eq!(
+        pvs(json).unwrap(),
+        [PathBuf::from("/dev/nvme0n1"), PathBuf::from("/dev/sdb")]
+    );
+    assert!(pvs("{}").is_err());
+}

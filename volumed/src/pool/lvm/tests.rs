@@ -599,6 +599,11 @@ async fn a_pool_without_its_volume_group_says_so_and_opens_when_the_group_is_the
         assert_eq!(fault.state, "missing");
         rig.lvm.state.lock().unwrap().absent = false;
         assert_eq!(pool.reading().await.unwrap().fault, None);
+        // A power cut took a part of what LVM was writing.
+        rig.lvm.state.lock().unwrap().torn = true;
+        let fault = pool.reading().await.unwrap().fault.unwrap();
+        assert_eq!(fault.state, "damaged");
+        assert!(fault.sentence.contains("LVM's backup"), "{}", fault.sentence);
     }
     let missing = LvmKind::Thin {
         thin_pool: "other".to_owned(),

@@ -61,8 +61,12 @@ pub(super) struct State {
     /// The thin volume of which the pool has not heard.
     unheard: Option<String>,
     halfway: bool,
+    /// LVM wrote, and a power cut would take it.
+    unflushed: bool,
     /// The group's disks are not there.
     pub(super) absent: bool,
+    /// Nor can LVM read what is there.
+    pub(super) torn: bool,
     /// Nobody runs commands: volumed was killed.
     pub(super) gone: bool,
     /// Chunks in use and in all, the mode's word, and the last words of the pool's status.
@@ -143,6 +147,12 @@ impl FakeLvm {
     }
 
     fn lvm(&self, state: &mut State, words: &[String]) -> Said {
+        if state.torn {
+            return failed(
+                "WARNING: Checksum error on /dev/x at offset 25088.\n  WARNING: bad metadata text on /dev/x in mda1\n  \
+                 Volume group \"vg0\" not found\n  Cannot process volume group vg0",
+            );
+        }
         if state.absent {
             return failed("Volume group \"vg0\" not found");
         }
@@ -355,6 +365,16 @@ impl Commands for FakeLvm {
         }
         state.lines.push(call.line());
         let changes = call.program == Program::Lvm && !matches!(call.args[0].as_str(), "vgs" | "lvs");
+        if call.program == Program::Sync {
+            state.unflushed = false;
+        } else if call.program == Program::Lvm {
+            assert!(
+                !state.unflushed,
+                "what LVM wrote before was not flushed: {}",
+                call.line()
+            );
+            state.unflushed = changes;
+        }
         let mut fault = None;
         if changes {
             state.changes += 1;
@@ -381,6 +401,7 @@ impl Commands for FakeLvm {
         state.gone = fault == Some(Fault::HalfwayWithUs);
         let said = match call.program {
             Program::Lvm => self.lvm(&mut state, &call.args),
+            Program::Sync => Ok(String::new()),
             Program::Dmsetup => self.dmsetup(&mut state, &call.args),
             Program::ThinDelta => {
                 assert!(state.held, "only a metadata snapshot may be compared");
