@@ -83,6 +83,35 @@ impl Report {
         });
     }
 
+    /// Adds a figure of which more is better, and of what it is without us the part that is the goal.
+    pub(crate) fn at_least(&mut self, name: &str, value: f64, unit: &'static str, floor: f64, part: f64) {
+        let goal = floor * part;
+        self.figures.push(Figure {
+            name: name.to_owned(),
+            value,
+            unit,
+            floor: Some(floor),
+            ratio: Some(value / floor),
+            peer: None,
+            goal: Some(goal),
+            pass: Some(value >= goal),
+        });
+    }
+
+    /// Adds a figure of which less is better.
+    pub(crate) fn at_most(&mut self, name: &str, value: f64, unit: &'static str, goal: f64) {
+        self.figures.push(Figure {
+            name: name.to_owned(),
+            value,
+            unit,
+            floor: None,
+            ratio: None,
+            peer: None,
+            goal: Some(goal),
+            pass: Some(value <= goal),
+        });
+    }
+
     /// Adds a figure of which less is better, and another program's, which is the goal.
     pub(crate) fn beside_peer(&mut self, name: &str, value: f64, unit: &'static str, peer: Peer) {
         self.figures.push(Figure {

@@ -81,6 +81,17 @@ impl Site {
         }
     }
 
+    /// Returns a path of the site's own.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Has hosts that are prepared from now on reach the store at `address`, which passes everything on to where it is.
+    pub fn behind(&mut self, address: std::net::SocketAddr) {
+        self.config.endpoint = Some(format!("http://{address}"));
+    }
+
     /// Lets the store answer nothing until it is [let go on](Self::resume).
     ///
     /// # Errors
@@ -108,7 +119,7 @@ impl Site {
         if key.exists() {
             std::fs::copy(&key, data_dir.join("cluster.key"))?;
         }
-        let file = self.dir.path().join(format!("{name}.toml"));
+        let file = self.path(&format!("{name}.toml"));
         let text = format!(
             "socket = \"{data}/v.sock\"\ndata_dir = \"{data}\"\nregion = \"local\"\nzones = [\"a1b2\"]\n\
              [object_store]\nendpoint = \"{}\"\nbucket = \"{BUCKET}\"\naccess_key_id = \"{}\"\nsecret_access_key = \"{}\"\n",
@@ -319,6 +330,29 @@ impl Served {
     /// When it does not answer.
     pub async fn status(&self) -> Result<Value> {
         Ok(self.control().get("/v1/status").await?)
+    }
+
+    /// Returns the sum of the lines of a metric, whatever their labels.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn counted(&self, metric: &str) -> Result<f64> {
+        let (method, none) = (http::Method::GET, http::HeaderMap::new());
+        let reply = self
+            .control()
+            .request(method, "/metrics", None, none, PATIENCE)
+            .await?;
+        let text = String::from_utf8(reply.success()?.body.to_vec())?;
+        let of_it = |line: &&str| line.split(['{', ' ']).next() == Some(metric);
+        let values = text
+            .lines()
+            .filter(of_it)
+            .map(|line| line.rsplit(' ').next().unwrap_or_default());
+        let values: Vec<f64> = values.map(str::parse).collect::<Result<_, _>>()?;
+        if values.is_empty() {
+            bail!("there is no metric {metric}");
+        }
+        Ok(values.iter().sum())
     }
 
     /// Waits until the status is as wanted.

@@ -5,7 +5,10 @@ use anyhow::Result;
 use std::{path::PathBuf, process::Command};
 
 /// Debian packages that measure.
-const TOOLS: &[(&str, &str)] = &[("fio", "benchmarks of volumes")];
+const TOOLS: &[(&str, &str)] = &[
+    ("fio", "benchmarks of volumes"),
+    ("nbdkit", "the floor of what an NBD server can do"),
+];
 /// Debian packages that are measured beside us.
 const PEERS: &[(&str, &str)] = &[
     ("borgbackup", "a peer of backups"),
@@ -15,7 +18,7 @@ const PEERS: &[(&str, &str)] = &[
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The set: `machines` or `volumes`
+    /// The set: `machines`, `volumes` or `bottomless`
     pub(crate) set: String,
     /// Fewer repetitions
     #[arg(long)]

@@ -36,26 +36,41 @@ pub(crate) enum Target {
 pub(crate) struct Outcome {
     /// Requests a second.
     pub(crate) requests_per_second: f64,
+    /// Bytes a second.
+    pub(crate) bytes_per_second: f64,
+    /// Completion of a request in the middle, in milliseconds.
+    pub(crate) p50_ms: f64,
     /// Completion of a request at the 99th percentile, in milliseconds.
     pub(crate) p99_ms: f64,
     /// The slowest request, in milliseconds.
     pub(crate) slowest_ms: f64,
 }
 
-/// Runs `job` for so many seconds on the first `mib` MiB of the target, with the same addresses each time.
+/// When a job ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End {
+    /// After so many seconds.
+    Seconds(u32),
+    /// After so many MiB.
+    Mib(u64),
+}
+
+/// Runs `job` for so many seconds on the first `mib` MiB of the target, with the same addresses each time, and bytes that
+/// compress to a half.
 pub(crate) fn run(job: &Job, target: &Target, mib: u64, seconds: u32) -> Result<Outcome> {
+    let half = "--buffer_compress_percentage=50";
+    run_until(job, target, mib, End::Seconds(seconds), &[half])
+}
+
+/// Runs `job` until `end`, with more of fio's options.
+pub(crate) fn run_until(job: &Job, target: &Target, mib: u64, end: End, more: &[&str]) -> Result<Outcome> {
     let mut command = Command::new("fio");
-    command.args([
-        "--name=job",
-        "--output-format=json",
-        "--time_based",
-        "--randseed=7",
-    ]);
-    command.args([
-        "--refill_buffers",
-        "--buffer_compress_percentage=50",
-        "--group_reporting",
-    ]);
+    command.args(["--name=job", "--output-format=json", "--randseed=7"]);
+    command.args(["--refill_buffers", "--group_reporting"]).args(more);
+    match end {
+        End::Seconds(seconds) => command.args(["--time_based".to_owned(), format!("--runtime={seconds}")]),
+        End::Mib(mib) => command.arg(format!("--io_size={mib}m")),
+    };
     match target {
         Target::File(path) => {
             command
@@ -65,7 +80,7 @@ pub(crate) fn run(job: &Job, target: &Target, mib: u64, seconds: u32) -> Result<
         Target::Nbd(socket) => {
             command
                 .arg("--ioengine=nbd")
-                .arg(named("--uri=nbd+unix:///disk?socket=", socket));
+                .arg(named("--uri=nbd+unix:///?socket=", socket));
         }
     }
     command.args([
@@ -74,7 +89,6 @@ pub(crate) fn run(job: &Job, target: &Target, mib: u64, seconds: u32) -> Result<
         format!("--iodepth={}", job.depth),
         format!("--fsync={}", job.flush_every),
         format!("--size={mib}m"),
-        format!("--runtime={seconds}"),
     ]);
     let out = command
         .stdin(Stdio::null())
@@ -127,7 +141,9 @@ fn parse(json: &[u8], job: &Job) -> Result<Outcome> {
     // fio may print a warning before its JSON.
     let begin = json.iter().position(|byte| *byte == b'{').context("fio's JSON")?;
     let whole: Value = serde_json::from_slice(&json[begin..])?;
-    let side = if job.rw.contains("read") { "read" } else { "write" };
+    let sides = ["read", "trim"];
+    let side = sides.into_iter().find(|side| job.rw.contains(side));
+    let side = side.unwrap_or("write");
     let figures = &whole["jobs"][0][side];
     let number = |value: &Value| {
         value
@@ -139,6 +155,8 @@ fn parse(json: &[u8], job: &Job) -> Result<Outcome> {
     let milliseconds = |value: &Value| Ok::<f64, anyhow::Error>(number(value)? / 1e6);
     Ok(Outcome {
         requests_per_second,
+        bytes_per_second: number(&figures["bw_bytes"])?,
+        p50_ms: milliseconds(&figures["clat_ns"]["percentile"]["50.000000"])?,
         p99_ms: milliseconds(&figures["clat_ns"]["percentile"]["99.000000"])?,
         slowest_ms: milliseconds(&figures["clat_ns"]["max"])?,
     })

@@ -1,7 +1,10 @@
 //! A volume of the file pool beside a plain file on the same file system: as a directory of the host has it, and as a
 //! machine's QEMU has it (encrypted, over NBD only to reach it; the plain file goes the same way).
 
-use super::fio::{self, Job, Target};
+use super::{
+    fio::{self, Job, Target},
+    median,
+};
 use crate::report::Report;
 use anyhow::{Context, Result, ensure};
 use it::volumed::Volumed;
@@ -152,11 +155,6 @@ fn compare(
         report.beside_floor(&name, median(with), "1/s", median(without));
     }
     Ok(())
-}
-
-fn median(mut samples: Vec<f64>) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// A file behind QEMU's block layer, with the options that a machine's disk has.
