@@ -59,17 +59,18 @@ pub(super) struct Leasing {
     kind: Kind,
 }
 
-/// A lease that is wanted, or was had again when it was asked for.
-type Wanted = (Arc<dyn Provider>, Settings, Option<(Grant, Instant)>);
-
 #[derive(Debug)]
 enum Kind {
-    Fixed(Option<Holder>),
+    Fixed(Keeper),
+    /// Wanted as soon as the node knows what it has; or had again when it was asked for.
+    Wanted {
+        provider: Arc<dyn Provider>,
+        settings: Settings,
+        held: Option<(Grant, Instant)>,
+    },
     Kept {
-        keeper: Option<Keeper>,
-        /// Made when the node knows what it has.
-        waits: Option<Wanted>,
-        task: Option<JoinHandle<()>>,
+        keeper: Keeper,
+        task: JoinHandle<()>,
     },
 }
 
@@ -112,7 +113,7 @@ impl Leasing {
                 return Ok(Self {
                     primacy: Primacy::fixed(role),
                     member: Arc::new(member),
-                    kind: Kind::Fixed((role == Role::Replica).then_some(holder)),
+                    kind: Kind::Fixed(Keeper::fixed((role == Role::Replica).then_some(holder))),
                 });
             }
             LeaseConfig::Consul(config) => {
@@ -147,10 +148,10 @@ impl Leasing {
         let mut leasing = Self {
             primacy: Primacy::under(Arc::new(Right::default())),
             member: Arc::new(member),
-            kind: Kind::Kept {
-                keeper: None,
-                waits: Some((provider, settings, held.clone())),
-                task: None,
+            kind: Kind::Wanted {
+                provider,
+                settings,
+                held: held.clone(),
             },
         };
         if let Some((grant, _)) = held {
@@ -179,28 +180,27 @@ impl Leasing {
     }
 
     fn begin(&mut self) -> Keeper {
-        match &mut self.kind {
-            Kind::Fixed(primary) => Keeper::fixed(primary.clone()),
-            Kind::Kept { keeper, waits, task } => {
-                if let Some((provider, settings, held)) = waits.take() {
-                    let right = self.primacy.right();
-                    let subject = Arc::clone(&self.member) as Arc<dyn lease::Subject>;
-                    let (started, running) = Keeper::start(provider, settings, subject, held, right);
-                    (*keeper, *task) = (Some(started), Some(running));
-                }
-                keeper.clone().unwrap_or_else(|| Keeper::fixed(None))
-            }
-        }
+        let (provider, settings, held) = match &self.kind {
+            Kind::Fixed(keeper) | Kind::Kept { keeper, .. } => return keeper.clone(),
+            Kind::Wanted {
+                provider,
+                settings,
+                held,
+            } => (Arc::clone(provider), settings.clone(), held.clone()),
+        };
+        let right = self.primacy.right();
+        let subject = Arc::clone(&self.member) as Arc<dyn lease::Subject>;
+        let (keeper, task) = Keeper::start(provider, settings, subject, held, right);
+        self.kind = Kind::Kept {
+            keeper: keeper.clone(),
+            task,
+        };
+        keeper
     }
 
     /// Gives the lease back. Nothing is acknowledged any more.
     pub(super) async fn stop(self) {
-        let Kind::Kept {
-            keeper: Some(keeper),
-            task: Some(task),
-            ..
-        } = self.kind
-        else {
+        let Kind::Kept { keeper, task } = self.kind else {
             return;
         };
         keeper.stop().await;
