@@ -1,6 +1,7 @@
 //! The HTTP API of a node, with HTTP/1.1 and HTTP/2 on one port, neither encrypted nor authenticated: as LiteFS has it.
 
 mod events;
+mod halt;
 mod import;
 mod metrics;
 mod roles;
@@ -12,6 +13,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -50,6 +52,8 @@ pub struct Api {
     pub keeper: Keeper,
     /// The replicas that are connected to it.
     pub streams: Arc<Streams>,
+    /// How long a replica has the write lock of a database, unless it asks again.
+    pub halt_lasts: Duration,
     /// Where the databases are mounted.
     pub mount: String,
     /// Set when the node stops.
@@ -103,7 +107,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>) {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "connection was not accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
@@ -179,8 +183,13 @@ impl Api {
             "/metrics" if get => Ok(metrics::show(&self.store, &self.status, &self.streams)),
             "/promote" if post => roles::promote(&self).await,
             "/handoff" if post => roles::hand_off(&self, &query).await,
+            "/halt" if post => halt::acquire(self, &query, &request).await,
+            "/halt" if *method == Method::DELETE => halt::release(self, &query).await,
+            "/tx" if post => halt::take(self, &query, request).await,
             "/stream" | "/import" | "/export" | "/events" | "/info" | "/metrics" | "/promote"
-            | "/handoff" => Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")),
+            | "/handoff" | "/halt" | "/tx" => {
+                Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"))
+            }
             _ => Err(Refused::new(StatusCode::NOT_FOUND, "404 page not found")),
         }
     }

@@ -54,6 +54,8 @@ pub struct Config {
     pub demote_delay: Duration,
     /// How long a replica waits before it connects again.
     pub reconnect_delay: Duration,
+    /// How long a replica has the write lock of a database of this node's, unless it asks again.
+    pub halt_lasts: Duration,
     /// Databases that are replicated; all when there are none.
     pub databases: Vec<String>,
     /// Whether the log is JSON.
@@ -181,6 +183,7 @@ impl TryFrom<RawConfig> for Config {
             advertise_url: Some(raw.lease.advertise_url).filter(|url| !url.is_empty()),
             demote_delay: problems.duration("lease.demote-delay", &raw.lease.demote_delay),
             reconnect_delay: problems.duration("lease.reconnect-delay", &raw.lease.reconnect_delay),
+            halt_lasts: problems.duration("lease.halt-lock-ttl", &raw.lease.halt_lock_ttl),
             databases: raw.lease.databases,
             log_json: raw.log.format == "json",
             log_debug: raw.log.debug || raw.fuse.debug,

@@ -1,16 +1,20 @@
 //! HTTP/2 without encryption, as nodes speak it with each other.
 
-use std::{io, time::Duration};
+use std::{fs::File, io, os::unix::fs::FileExt as _, time::Duration};
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header::HOST};
-use http_body_util::{BodyExt as _, combinators::BoxBody};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, StreamBody, combinators::BoxBody};
+use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::{net::TcpStream, time::timeout};
 
 /// How long a connection may take to come about.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Bytes of a file that are sent in one go.
+const CHUNK_BYTES: usize = 1 << 17;
 
 /// A body that is sent.
 pub type Body = BoxBody<Bytes, io::Error>;
@@ -37,6 +41,12 @@ pub enum RequestError {
         authority: String,
         /// What is wrong.
         source: hyper::Error,
+    },
+    /// No answer came in time.
+    #[error("ask {authority}: no answer in time")]
+    TimedOut {
+        /// Whom.
+        authority: String,
     },
     /// The answer is an error.
     #[error("invalid response: code={}: {said}", .status.as_u16())]
@@ -115,4 +125,32 @@ pub fn whole(bytes: impl Into<Bytes>) -> Body {
     http_body_util::Full::new(bytes.into())
         .map_err(|never| match never {})
         .boxed()
+}
+
+/// Reads a file as a body, part by part.
+pub fn body_of(file: File) -> Body {
+    let parts = futures_util::stream::try_unfold((file, 0), async |(file, offset)| {
+        let read = tokio::task::spawn_blocking(move || {
+            let mut bytes = vec![0; CHUNK_BYTES];
+            let read = file.read_at(&mut bytes, offset)?;
+            bytes.truncate(read);
+            Ok::<_, io::Error>((file, bytes))
+        });
+        let (file, bytes) = read.await.map_err(io::Error::other)??;
+        let next = offset + bytes.len() as u64;
+        Ok((!bytes.is_empty()).then(|| (bytes.into(), (file, next))))
+    });
+    BoxBody::new(StreamBody::new(parts.map_ok(Frame::data)))
+}
+
+/// What RFC 3986 calls unreserved stays as it is.
+const RESERVED: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+/// Puts what a query cannot hold behind percent signs.
+pub fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, &RESERVED).to_string()
 }

@@ -2,7 +2,7 @@
 //!
 //! The map: [`db`] knows one database: SQLite's file formats, its locks, when a transaction is committed and with which
 //! pages, and what a crash leaves. [`replication`] brings transactions from the primary to replicas. [`name`] says what
-//! stands behind a name in the mount. [`store`] holds the databases of a node, [`fuse`] mounts them, [`node`] runs all of it from start
+//! stands behind a name in the mount. [`halt`] lets applications on a replica write. [`store`] holds the databases of a node, [`fuse`] mounts them, [`node`] runs all of it from start
 //! to stop, as [`config`] says, with the commands of [`supervisor`] beside it.
 
 pub mod api;
@@ -11,6 +11,7 @@ pub mod commands;
 pub mod config;
 pub mod db;
 pub mod fuse;
+pub mod halt;
 pub mod http_client;
 pub mod name;
 pub mod node;
@@ -18,3 +19,4 @@ pub mod replication;
 pub mod retention;
 pub mod store;
 pub mod supervisor;
+pub mod sys;

@@ -30,6 +30,7 @@ use crate::{
     config::Config,
     db::{Node, Primacy, Role},
     fuse::{self, Mounted},
+    halt::Halts,
     replication::{client::Replica, status::Status, streams::Streams},
     retention,
     store::{Running, Store},
@@ -107,7 +108,9 @@ pub async fn run(
         passthrough: true,
         unmount_first,
     };
-    let mounted = fuse::mount(Arc::clone(&store), Arc::clone(&status), &options)?;
+    let halts = Halts::new(Arc::clone(&store), &keeper, tokio::runtime::Handle::current());
+    let shared = Some(Arc::clone(&halts));
+    let mounted = fuse::mount(Arc::clone(&store), Arc::clone(&status), shared, &options)?;
     let ending = Arc::new(AtomicBool::new(false));
     verify(&store, &ending).map_err(StartError::Thread)?;
     retain(&store, &config, &stop);
@@ -119,6 +122,7 @@ pub async fn run(
         candidate: config.candidate,
         keeper: keeper.clone(),
         streams: Arc::clone(&streams),
+        halt_lasts: config.halt_lasts,
         mount: config.mount.display().to_string(),
         stopping: Arc::clone(&ending),
         stop: stop.child_token(),
@@ -141,6 +145,7 @@ pub async fn run(
     let roles = named.spawn(move || roles.run()).map_err(StartError::Thread)?;
     tracing::info!(path = %config.mount.display(), %address, "serves databases");
     let served = serve(&config, &store, &status, address, &stop, code).await;
+    halts.end().await;
     ending.store(true, Ordering::Release);
     closing.cancel();
     let ended = tokio::task::spawn_blocking(move || roles.join());

@@ -14,6 +14,7 @@ mod kept_epoch;
 pub mod lane;
 mod slot;
 
+pub use admission::TakeOver;
 pub use cluster_id::{ClusterId, ClusterIdError};
 pub use kept_epoch::KeptEpoch;
 pub use slot::{Refusal, Slot, State};
@@ -175,8 +176,7 @@ impl Store {
         };
         let before = std::mem::replace(state, opened);
         if let (State::Serving(now), State::Serving(before)) = (&mut *state, before) {
-            now.admit(before.admitted());
-            now.inherit_locks(*before);
+            now.inherit(*before);
         }
         self.noted(slot, state);
     }

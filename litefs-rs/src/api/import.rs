@@ -100,7 +100,7 @@ fn import(api: &Api, slot: &Slot, spool: &std::path::Path) -> Result<(), Refused
         Err(error) => return Err(Refused::bad(crate::store::chain(&error))),
     };
     drop(state);
-    if !store.may_write(slot) {
+    if !store.is_primary_of(slot) {
         return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "lease expired"));
     }
     // Another transaction may come in between: then this one does not follow, and is refused.

@@ -3,24 +3,19 @@
 use std::{
     fs::File,
     io,
-    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
 use crashsafe::{Disk as _, OpenOptions, RealDisk};
-use futures_util::TryStreamExt as _;
 use http::{HeaderMap, Method};
-use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::Frame;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use http_body_util::BodyExt as _;
 
 use crate::{
     cli::TransferArgs,
-    http_client::{Body, RequestError, request, whole},
+    http_client::{RequestError, body_of, encoded, request, whole},
 };
 
 const LABEL: &str = "export";
-const CHUNK_BYTES: usize = 1 << 17;
 
 /// Why a database did not get there.
 #[derive(Debug, thiserror::Error)]
@@ -51,22 +46,6 @@ pub(crate) async fn import(args: &TransferArgs) -> Result<(), TransferError> {
     let path = format!("/import?name={}", encoded(&args.name));
     request(Method::POST, &args.url, &path, HeaderMap::new(), body_of(file)).await?;
     Ok(())
-}
-
-/// Reads a file as a body, part by part.
-fn body_of(file: File) -> Body {
-    let parts = futures_util::stream::try_unfold((file, 0), async |(file, offset)| {
-        let read = tokio::task::spawn_blocking(move || {
-            let mut bytes = vec![0; CHUNK_BYTES];
-            let read = file.read_at(&mut bytes, offset)?;
-            bytes.truncate(read);
-            Ok::<_, io::Error>((file, bytes))
-        });
-        let (file, bytes) = read.await.map_err(io::Error::other)??;
-        let next = offset + bytes.len() as u64;
-        Ok((!bytes.is_empty()).then(|| (bytes.into(), (file, next))))
-    });
-    http_body_util::combinators::BoxBody::new(StreamBody::new(parts.map_ok(Frame::data)))
 }
 
 /// Copies a database to a file. What was there before goes when the new one is whole.
@@ -109,16 +88,4 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
-}
-
-/// What RFC 3986 calls unreserved stays as it is.
-const RESERVED: AsciiSet = NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
-
-/// Puts what a query cannot hold behind percent signs.
-fn encoded(text: &str) -> String {
-    utf8_percent_encode(text, &RESERVED).to_string()
 }

@@ -190,6 +190,8 @@ pub struct Lease {
     pub reconnect_delay: String,
     /// How long a node waits that was asked to step down.
     pub demote_delay: String,
+    /// How long a replica has the write lock of a database, unless it asks again.
+    pub halt_lock_ttl: String,
     /// Only these are replicated.
     pub databases: Vec<String>,
     /// Leases of Consul.
@@ -208,6 +210,7 @@ impl Default for Lease {
             promote: false,
             reconnect_delay: "1s".to_owned(),
             demote_delay: "10s".to_owned(),
+            halt_lock_ttl: "30s".to_owned(),
             databases: Vec::new(),
             consul: Consul::default(),
             object: Object::default(),

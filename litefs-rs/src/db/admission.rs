@@ -48,8 +48,10 @@ impl Database {
         })
     }
 
-    /// Takes over who holds which lock, from what was this database until it was opened anew.
-    pub fn inherit_locks(&mut self, from: Self) {
+    /// Takes over who may write and who holds which lock, from what was this database until it was opened anew.
+    pub fn inherit(&mut self, from: Self) {
+        self.admitted = from.admitted;
+        self.forward = from.forward;
         self.locks = from.locks;
     }
 }

@@ -317,6 +317,9 @@ pub enum ApplyError {
         /// What would come of it.
         found: Checksum,
     },
+    /// Somebody reads what has to change, or it is not wanted any more.
+    #[error("somebody reads what has to change")]
+    GivenUp,
     /// The database is not served, and this transaction does not make it whole.
     #[error("a transaction of a database that is not served")]
     NotServed,

@@ -217,6 +217,14 @@ impl History {
         self.pos = pos;
     }
 
+    /// Returns where the LTX file of a transaction lies until it counts; nothing if it has several.
+    pub(super) fn file_of(&self, prepared: &Prepared) -> Option<PathBuf> {
+        match &prepared.files[..] {
+            [file] => Some(file.path(&self.directory)),
+            _ => None,
+        }
+    }
+
     /// Returns where the LTX files are.
     #[must_use]
     pub fn directory(&self) -> &Path {

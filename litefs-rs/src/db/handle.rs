@@ -15,6 +15,7 @@ use super::{
     commit::{CommitError, History, Origin, Prepared},
     database_files::DatabaseFiles,
     files::FileKind,
+    forward::Forward,
     kept_checksums,
     locks::{Conflict, Locks, Owner, Request},
     primacy::Primacy,
@@ -65,6 +66,17 @@ pub struct Database {
     pub(super) snapshots: Vec<Weak<Mutex<Kept>>>,
     /// The epoch under which applications may make transactions here.
     pub(super) admitted: Option<Epoch>,
+    /// Where else they may.
+    pub(super) forward: Option<Arc<dyn Forward>>,
+}
+
+/// Who lets a transaction count.
+#[derive(Debug)]
+pub(super) enum Authority {
+    /// This node, under an epoch.
+    Here(Epoch),
+    /// Another.
+    There(Arc<dyn Forward>),
 }
 
 /// A transaction over several databases, as far as one of them goes: durable, and not counting yet.
@@ -72,8 +84,7 @@ pub struct Database {
 #[must_use]
 pub struct PreparedCommit {
     point: CommitPoint,
-    /// With the epoch under which it began to count.
-    prepared: Option<(Prepared, Epoch)>,
+    prepared: Option<(Prepared, Authority)>,
 }
 
 impl Database {
@@ -126,6 +137,7 @@ impl Database {
             unverified,
             snapshots: Vec::new(),
             admitted,
+            forward: None,
         })
     }
 
@@ -289,19 +301,19 @@ impl Database {
     /// The disk fails; the node must stop.
     pub fn publish(&mut self, commit: PreparedCommit) -> Result<(), DatabaseError> {
         let PreparedCommit { point, prepared } = commit;
-        if let Some((prepared, epoch)) = prepared {
-            if !self.node.primacy.lasts(epoch) {
-                self.history
-                    .discard(&*self.node.disk, prepared)
-                    .map_err(DatabaseError::Commit)?;
-                return Err(DatabaseError::Commit(CommitError::NotPrimary));
+        if let Some((prepared, authority)) = prepared {
+            if let Err(error) = self.may_count(&point, &prepared, &authority) {
+                let discarded = self.history.discard(&*self.node.disk, prepared);
+                return Err(DatabaseError::Commit(discarded.err().unwrap_or(error)));
             }
             // A journal or a log that came back after a power cut would be an older transaction's.
             let synced = self.files.sync_names();
             synced.map_err(disk(FileKind::RollbackJournal))?;
             let published = self.history.publish(&*self.node.disk, prepared);
             published.map_err(DatabaseError::Undecided)?;
-            if !self.node.primacy.lasts(epoch) {
+            if let Authority::Here(epoch) = authority
+                && !self.node.primacy.lasts(epoch)
+            {
                 // Others may go on without it: it is not acknowledged.
                 return Err(DatabaseError::Undecided(CommitError::NotPrimary));
             }
@@ -326,7 +338,25 @@ impl Database {
         Ok(())
     }
 
-    fn prepare_point(&self, point: &CommitPoint) -> Result<Option<(Prepared, Epoch)>, CommitError> {
+    /// Asks for the last time whether a transaction may count, and has it count first where that is another node.
+    fn may_count(
+        &self,
+        point: &CommitPoint,
+        prepared: &Prepared,
+        authority: &Authority,
+    ) -> Result<(), CommitError> {
+        match authority {
+            Authority::Here(epoch) if self.node.primacy.lasts(*epoch) => Ok(()),
+            Authority::Here(_) => Err(CommitError::NotPrimary),
+            Authority::There(forward) => {
+                let file = self.history.file_of(prepared).ok_or(CommitError::Resized)?;
+                let promised = point.trigger == Trigger::Unlock;
+                forward.forward(&file, promised).map_err(CommitError::Forward)
+            }
+        }
+    }
+
+    fn prepare_point(&self, point: &CommitPoint) -> Result<Option<(Prepared, Authority)>, CommitError> {
         let disk = &*self.node.disk;
         let prepared = self
             .history
@@ -335,14 +365,8 @@ impl Database {
             // A rollback ends the same way, and is nobody's matter.
             return Ok(None);
         };
-        let primacy = &self.node.primacy;
-        let may_commit = |epoch: &Epoch| match point.trigger {
-            // SQLite has promised it: while the lease is let go, what is promised is still kept.
-            Trigger::Unlock => primacy.lasts(*epoch),
-            Trigger::Journal | Trigger::SuperJournal | Trigger::Drop => primacy.epoch() == Some(*epoch),
-        };
-        match self.admitted.filter(may_commit) {
-            Some(epoch) => Ok(Some((prepared, epoch))),
+        match self.authority(point.trigger) {
+            Some(authority) => Ok(Some((prepared, authority))),
             None => {
                 self.history.discard(disk, prepared)?;
                 Err(CommitError::NotPrimary)

@@ -250,10 +250,48 @@ impl Locks {
         Ok(())
     }
 
+    /// Grants one of our own what keeps everybody else from writing, and from copying a log into the database; whatever it held
+    /// before. Others may read, and open the index of a log that is there.
+    ///
+    /// # Errors
+    /// Somebody writes; then it holds nothing.
+    pub fn request_writing(&mut self, owner: Owner) -> Result<(), Conflict> {
+        self.release_whole(owner);
+        let held = [
+            (LockByte::Reserved, Mode::Exclusive),
+            (LockByte::Shared, Mode::Shared),
+            (LockByte::WalWrite, Mode::Exclusive),
+            (LockByte::WalOpen, Mode::Shared),
+        ];
+        for (lock, wanted) in held {
+            if let Some((_, mode)) = self
+                .held(lock)
+                .find(|(_, mode)| (*mode).max(wanted) == Mode::Exclusive)
+            {
+                return Err(Conflict { lock, mode });
+            }
+        }
+        for (lock, mode) in held {
+            self.holders.entry(lock).or_default().insert(owner, mode);
+        }
+        Ok(())
+    }
+
+    /// Tells whether anybody but `owner` holds a byte.
+    #[must_use]
+    pub fn is_held_by_others(&self, lock: LockByte, owner: Owner) -> bool {
+        self.held(lock).any(|(other, _)| other != owner)
+    }
+
     /// Lets no new reader of the log in, for one of our own, until he has [released](Self::release_whole) everything. SQLite asks
     /// again for ten seconds.
     pub fn drain(&mut self, owner: Owner) {
         self.draining = Some(owner);
+    }
+
+    /// Lets readers in again that one of our own kept out.
+    pub fn stop_draining(&mut self, owner: Owner) {
+        self.draining = self.draining.filter(|draining| *draining != owner);
     }
 
     fn keeps_out(&self, lock: LockByte, owner: Owner) -> bool {
@@ -271,7 +309,7 @@ impl Locks {
 
     /// Takes everything from one of our own.
     pub fn release_whole(&mut self, owner: Owner) {
-        self.draining = self.draining.filter(|draining| *draining != owner);
+        self.stop_draining(owner);
         self.holders.retain(|_, holders| {
             holders.remove(&owner);
             !holders.is_empty()

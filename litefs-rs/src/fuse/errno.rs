@@ -5,7 +5,7 @@ use std::io;
 use fuser::Errno;
 
 use crate::{
-    db::{CaptureError, DatabaseError, commit::CommitError},
+    db::{CaptureError, DatabaseError, ForwardError, commit::CommitError},
     store::Refusal,
 };
 
@@ -16,6 +16,7 @@ pub(super) fn of(refusal: &Refusal) -> Errno {
         Refusal::Io(error) => of_io(error),
         // SQLite says that the database is read only.
         Refusal::ReadOnly => Errno::EACCES,
+        Refusal::Halted => Errno::EBUSY,
         Refusal::Broken | Refusal::Stopped => Errno::EIO,
     }
 }
@@ -31,7 +32,9 @@ fn of_database(error: &DatabaseError) -> Errno {
         DatabaseError::Disk { source, .. } | DatabaseError::Capture(CaptureError::Read { source, .. }) => {
             of_io(source)
         }
-        DatabaseError::Commit(CommitError::NotPrimary) => Errno::EACCES,
+        DatabaseError::Commit(CommitError::NotPrimary | CommitError::Forward(ForwardError::NotHeld)) => {
+            Errno::EACCES
+        }
         DatabaseError::Capture(_)
         | DatabaseError::Commit(_)
         | DatabaseError::Undecided(_)

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     db::{Role, files::FileKind},
+    halt::Halts,
     name::MountName,
     replication::status::Status,
     store::{Refusal, Slot, State, Store, lane::Lane},
@@ -46,6 +47,8 @@ pub(super) struct Mount {
     pub(super) node: Arc<Status>,
     pub(super) owner: (u32, u32),
     pub(super) handles: Handles,
+    /// Write locks of the primary; none where this node is primary for good.
+    pub(super) halts: Option<Arc<Halts>>,
     inodes: Arc<Mutex<Inodes>>,
     kernel: Arc<Forgetter>,
     /// Whether the kernel takes files of ours for its own.
@@ -70,6 +73,7 @@ impl Mount {
     pub(super) fn new(
         store: Arc<Store>,
         node: Arc<Status>,
+        halts: Option<Arc<Halts>>,
         passthrough: bool,
         waiting_max: usize,
     ) -> Arc<Self> {
@@ -82,6 +86,7 @@ impl Mount {
                 rustix::process::getegid().as_raw(),
             ),
             handles: Handles::default(),
+            halts,
             kernel: Forgetter::new(Arc::clone(&inodes)),
             inodes,
             passthrough: AtomicBool::new(passthrough),
@@ -284,7 +289,8 @@ impl Mount {
                 let existed = slot.path(file).exists();
                 // Logs and indices are SQLite's own to tidy up, as with LiteFS.
                 let checked = match file {
-                    FileKind::Database if mount.store.may_write(slot) => Ok(()),
+                    FileKind::Database if !slot.grants().is_free() => Err(Refusal::Halted),
+                    FileKind::Database if mount.store.is_primary_of(slot) => Ok(()),
                     FileKind::Database => Err(Refusal::ReadOnly),
                     FileKind::RollbackJournal => mount.store.check_write(slot, state, file),
                     FileKind::Wal | FileKind::Shm => Ok(()),

@@ -1,5 +1,7 @@
 //! Locks that applications ask for.
 
+mod halt;
+
 use std::sync::Arc;
 
 use fuser::{Errno, ReplyEmpty, ReplyLock};
@@ -10,7 +12,6 @@ use super::{
 };
 use crate::{
     db::{
-        Role,
         files::FileKind,
         locks::{LockByte, Mode, Owner, Request},
     },
@@ -52,15 +53,12 @@ impl Asked {
 }
 
 /// What a lock is asked for in.
-fn locked(mount: &Mount, number: u64) -> Result<Option<(Arc<Slot>, FileKind)>, Errno> {
-    let (target, _) = mount.target(number)?;
+fn locked(mount: &Mount, target: MountName) -> Result<Option<(Arc<Slot>, FileKind)>, Errno> {
     match target {
         MountName::Database(name) => Ok(mount.store.get(&name).map(|slot| (slot, FileKind::Database))),
         MountName::SideFile(name, FileKind::Shm) => {
             Ok(mount.store.get(&name).map(|slot| (slot, FileKind::Shm)))
         }
-        // Whoever makes transactions may write anyway; writing from a replica is not built.
-        MountName::Lock(_) if mount.store.role() == Role::Primary => Ok(None),
         MountName::Lock(_)
         | MountName::SideFile(..)
         | MountName::Lag
@@ -70,9 +68,14 @@ fn locked(mount: &Mount, number: u64) -> Result<Option<(Arc<Slot>, FileKind)>, E
     }
 }
 
-/// Grants a lock, or gives one up. Nobody waits: as with LiteFS, waiting is not offered.
+/// Grants a lock, or gives one up. Nobody waits, but for a [halt lock](halt): as with LiteFS, waiting is not offered.
 pub(super) fn set(mount: &Arc<Mount>, asked: Asked, reply: ReplyEmpty) {
-    let (slot, file) = match locked(mount, asked.number) {
+    let target = match mount.target(asked.number) {
+        Ok((MountName::Lock(database), _)) => return halt::set(mount, database, asked, reply),
+        Ok((target, _)) => target,
+        Err(error) => return reply.error(error),
+    };
+    let (slot, file) = match locked(mount, target) {
         Ok(Some(locked)) => locked,
         Ok(None) => return reply.ok(),
         Err(error) => return reply.error(error),
@@ -119,7 +122,12 @@ fn cost(state: &State, request: &Request) -> Cost {
 /// Says what stands against a lock, and how it is held: SQLite goes by that.
 pub(super) fn get(mount: &Arc<Mount>, asked: Asked, reply: ReplyLock) {
     let nothing = |reply: ReplyLock| reply.locked(0, 0, libc::F_UNLCK, 0);
-    let (slot, file) = match locked(mount, asked.number) {
+    let target = match mount.target(asked.number) {
+        Ok((MountName::Lock(database), _)) => return halt::get(mount, &database, reply),
+        Ok((target, _)) => target,
+        Err(error) => return reply.error(error),
+    };
+    let (slot, file) = match locked(mount, target) {
         Ok(Some(locked)) => locked,
         Ok(None) => return nothing(reply),
         Err(error) => return reply.error(error),
@@ -157,7 +165,13 @@ pub(super) fn close(mount: &Arc<Mount>, number: u64, owner: u64, reply: Option<R
             reply.ok();
         }
     };
-    let Ok(Some((slot, file))) = locked(mount, number) else {
+    let Ok((target, _)) = mount.target(number) else {
+        return ok(reply);
+    };
+    if let MountName::Lock(database) = target {
+        return halt::close(mount, &database, Owner(owner), move || ok(reply));
+    }
+    let Ok(Some((slot, file))) = locked(mount, target) else {
         return ok(reply);
     };
     let owner = Owner(owner);

@@ -10,7 +10,7 @@ use fuser::{Config, MountOption, Session, SessionACL};
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::fs::{FileSystem, Mount};
-use crate::{replication::status::Status, store::Store};
+use crate::{halt::Halts, replication::status::Status, store::Store};
 
 /// Threads that take requests: more than half of them may wait for disks before others are held up.
 const THREADS: usize = 8;
@@ -59,9 +59,16 @@ pub struct Mounted {
 
 /// Mounts the databases of a store.
 ///
+/// * `halts`: where the write locks of another primary are had; nothing if there never is one.
+///
 /// # Errors
 /// There is no directory to mount on, or the kernel refuses.
-pub fn mount(store: Arc<Store>, status: Arc<Status>, options: &Options) -> Result<Mounted, MountError> {
+pub fn mount(
+    store: Arc<Store>,
+    status: Arc<Status>,
+    halts: Option<Arc<Halts>>,
+    options: &Options,
+) -> Result<Mounted, MountError> {
     let path = &options.directory;
     if options.unmount_first {
         detach(path);
@@ -74,7 +81,13 @@ pub fn mount(store: Arc<Store>, status: Arc<Status>, options: &Options) -> Resul
         path: path.clone(),
         source,
     };
-    let mount = Mount::new(Arc::clone(&store), status, options.passthrough, THREADS / 2);
+    let mount = Mount::new(
+        Arc::clone(&store),
+        status,
+        halts,
+        options.passthrough,
+        THREADS / 2,
+    );
     let kernel = mount.kernel();
     let mut config = Config::default();
     config.mount_options = vec![MountOption::FSName("litefs".to_owned())];

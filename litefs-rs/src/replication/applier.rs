@@ -16,7 +16,8 @@ use ltx::Pos;
 use tokio::time::Instant;
 
 use crate::{
-    db::{ApplyError, Changed, Incoming, files::FileKind, locks::Owner},
+    db::{ApplyError, Changed, Database, Incoming, files::FileKind, locks::Owner},
+    halt::HALTED,
     store::{Slot, State, Store, chain},
 };
 
@@ -134,18 +135,86 @@ enum Way {
     Whole,
     /// Into its log.
     Log,
+    /// It is there already.
+    Nothing,
+    /// Not at all: it is not wanted any more.
+    No,
 }
 
-/// Applies one transaction as soon as nobody stands in the way: with a log, readers do not.
+/// Who applies a transaction.
+#[expect(missing_debug_implementations, reason = "a function")]
+#[derive(Clone, Copy)]
+pub enum Hand<'a> {
+    /// This node, what its primary sends.
+    Ours,
+    /// A primary, what the holder of its write lock brings; asked whether that is still so.
+    Halted(&'a dyn Fn() -> bool),
+}
+
+impl Hand<'_> {
+    fn owner(self) -> Owner {
+        match self {
+            Self::Ours => OURSELVES,
+            Self::Halted(_) => HALTED,
+        }
+    }
+
+    fn wants(self) -> bool {
+        match self {
+            Self::Ours => true,
+            Self::Halted(lasts) => lasts(),
+        }
+    }
+
+    /// What one made oneself and brought to the primary comes back; what was brought and not answered is brought again.
+    fn has(self, store: &Store, database: &Database, incoming: &Incoming) -> bool {
+        match self {
+            Self::Ours => database.has(incoming, store.node().id),
+            Self::Halted(_) => database.pos() == incoming.pos(),
+        }
+    }
+
+    fn lets_go(self, database: &mut Database) {
+        database.unlock_whole(self.owner());
+        if matches!(self, Self::Halted(_)) {
+            // Nobody came in between: writers are still kept out.
+            let _held = database.hold(HALTED);
+        }
+    }
+}
+
+/// Applies one transaction as soon as nobody stands in the way: with a log, readers do not. When the node stops before it is left
+/// out.
+///
+/// * `drain`: when readers of a log are kept out for a moment.
 ///
 /// # Errors
 /// It cannot be applied.
-///
-/// * `drain`: when readers of a log are kept out for a moment.
 pub fn apply(
     store: &Store,
     slot: &Slot,
     stop: &AtomicBool,
+    incoming: Incoming,
+    drain: &mut Drain,
+) -> Result<(), ApplyError> {
+    let give_up = || stop.load(Ordering::Acquire) || store.is_stopped();
+    match apply_as(Hand::Ours, store, slot, &give_up, incoming, drain) {
+        Err(ApplyError::GivenUp) => Ok(()),
+        applied => applied,
+    }
+}
+
+/// As [`apply`], for whoever does so.
+///
+/// * `give_up`: asked every now and then, whether to wait on.
+///
+/// # Errors
+/// It cannot be applied, or was given up.
+pub fn apply_as(
+    hand: Hand<'_>,
+    store: &Store,
+    slot: &Slot,
+    give_up: &dyn Fn() -> bool,
     incoming: Incoming,
     drain: &mut Drain,
 ) -> Result<(), ApplyError> {
@@ -155,47 +224,48 @@ pub fn apply(
         let since = *drained_since.get_or_insert_with(Instant::now);
         since.elapsed() < DRAIN_MAX
     };
+    let owner = hand.owner();
     let locked = |state: &mut State| match state {
+        _ if !hand.wants() => Some(Way::No),
+        State::Serving(database) if hand.has(store, database, &incoming) => Some(Way::Nothing),
         State::Serving(database) => {
-            if database.lock_whole(OURSELVES).is_ok() {
+            if database.lock_whole(owner).is_ok() {
                 return Some(Way::Whole);
             }
             if database.log_bytes() > drain.at_bytes && drains() {
-                database.drain(OURSELVES);
+                database.drain(owner);
                 return None;
             }
             // Somebody reads: what he sees stays where it is, if the database has a log.
-            let in_log =
-                shares_index && database.takes_in_log(&incoming) && database.lock_log(OURSELVES).is_ok();
+            let in_log = shares_index && database.takes_in_log(&incoming) && database.lock_log(owner).is_ok();
             in_log.then_some(Way::Log)
         }
         State::Broken(_) | State::Damaged(_) => Some(Way::Whole),
     };
-    let give_up = || stop.load(Ordering::Acquire) || store.is_stopped();
+    let disk = &store.node().disk;
     let Some((mut state, way)) = slot.lane().take_when(locked, give_up) else {
-        return incoming.discard(&*store.node().disk).map_err(ApplyError::Disk);
-    };
-    if let (Way::Log, State::Serving(database)) = (way, &mut *state) {
-        let forget = |changed: &Changed| {
-            if let Some(kernel) = store.kernel() {
-                kernel.changed(slot, changed);
-            }
-        };
-        if database.log_bytes() > drain.at_bytes {
-            // Somebody stays. Others are not kept out again before there is twice as much.
-            drain.at_bytes = 2 * database.log_bytes();
+        if let State::Serving(database) = &mut *slot.lane().take() {
+            database.stop_draining(owner);
         }
-        let appended = database.append(&incoming, &forget);
-        database.unlock_whole(OURSELVES);
-        store.noted(slot, &state);
-        slot.lane().changed();
-        return appended.inspect_err(|_| store.reopen(slot, &mut state));
+        incoming.discard(&**disk)?;
+        return Err(ApplyError::GivenUp);
+    };
+    match way {
+        Way::Whole | Way::Log => {}
+        Way::Nothing => return incoming.discard(&**disk).map_err(ApplyError::Disk),
+        Way::No => {
+            incoming.discard(&**disk)?;
+            return Err(ApplyError::GivenUp);
+        }
+    }
+    if way == Way::Log {
+        return append(hand, store, slot, &mut state, &incoming, drain);
     }
     if !matches!(&*state, State::Serving(_)) && incoming.header().is_snapshot() {
         make_room(store, slot, &mut state)?;
         if let State::Serving(database) = &mut *state {
             // Nobody can be there: it was not served.
-            let _unheld = database.lock_whole(OURSELVES);
+            let _unheld = database.lock_whole(owner);
         }
     }
     if matches!(&*state, State::Serving(database) if database.is_unsettled()) {
@@ -213,7 +283,7 @@ pub fn apply(
         kernel.changed(slot, changed);
     }
     slot.set_renewing(false);
-    database.unlock_whole(OURSELVES);
+    hand.lets_go(database);
     store.noted(slot, &state);
     slot.lane().changed();
     match applied {
@@ -241,6 +311,34 @@ pub fn apply(
             Err(error)
         }
     }
+}
+
+/// Applies a transaction by appending it to the log, which is locked.
+fn append(
+    hand: Hand<'_>,
+    store: &Store,
+    slot: &Slot,
+    state: &mut State,
+    incoming: &Incoming,
+    drain: &mut Drain,
+) -> Result<(), ApplyError> {
+    let State::Serving(database) = state else {
+        return Err(ApplyError::NotServed);
+    };
+    let forget = |changed: &Changed| {
+        if let Some(kernel) = store.kernel() {
+            kernel.changed(slot, changed);
+        }
+    };
+    if database.log_bytes() > drain.at_bytes {
+        // Somebody stays. Others are not kept out again before there is twice as much.
+        drain.at_bytes = 2 * database.log_bytes();
+    }
+    let appended = database.append(incoming, &forget);
+    hand.lets_go(database);
+    store.noted(slot, state);
+    slot.lane().changed();
+    appended.inspect_err(|_| store.reopen(slot, state))
 }
 
 /// Sets what a database was aside that could not be served: the primary sent it whole.

@@ -385,13 +385,13 @@ impl Replica {
         let mut fate = Fate::Drop;
         for output in outputs {
             match output {
-                Output::Apply(database) => fate = Fate::Apply(database),
+                // What we made ourselves is here, unless its maker was not told that it counts: whoever applies it looks.
+                Output::Apply(database) | Output::Verify(database) => fate = Fate::Apply(database),
                 Output::Skip(why) => {
                     tracing::warn!(name, error = %why, "database of the primary was left out")
                 }
                 Output::Disconnect(why) => return Err(why.into()),
-                Output::Verify(_)
-                | Output::BecomeReady
+                Output::BecomeReady
                 | Output::Reached { .. }
                 | Output::Retain { .. }
                 | Output::TakeLease(_) => {}

@@ -57,7 +57,8 @@ pub enum Input {
 pub enum Output {
     /// Write the file, check it, apply it; then [`Input::Applied`].
     Apply(DatabaseName),
-    /// Read the file to its end, check it and drop it: we made it ourselves, and sent it to the primary.
+    /// Read the file to its end and check it: we made it ourselves, and brought it to the primary. Drop it, unless it is not here;
+    /// then [`Input::Applied`].
     Verify(DatabaseName),
     /// Read the file to its end and drop it: none of our databases can be called so.
     Skip(NameError),

@@ -7,7 +7,12 @@ use tokio::time::Instant;
 
 use super::{Refusal, Slot, State, Store, chain};
 use crate::{
-    db::{Changed, files::FileKind, locks::LockByte},
+    db::{
+        Changed, Database,
+        files::FileKind,
+        locks::{LockByte, Owner},
+    },
+    halt::HALTED,
     replication::applier::OURSELVES,
 };
 
@@ -17,6 +22,19 @@ const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// How long a writer of a log may take from its last write to its unlock.
 const PROMISE_MAX: Duration = Duration::from_secs(1);
 
+/// How a database is taken over from whoever wrote to it.
+#[expect(missing_debug_implementations, reason = "functions")]
+pub struct TakeOver<'a> {
+    /// Who does so.
+    pub owner: Owner,
+    /// Whether it is time.
+    pub when: &'a dyn Fn() -> bool,
+    /// Asked every now and then, whether to go on.
+    pub give_up: &'a dyn Fn() -> bool,
+    /// Whether one that is at rest can be taken as it is.
+    pub at_rest: &'a dyn Fn(&mut Database) -> bool,
+}
+
 /// What has to be done before applications may write.
 enum Ready {
     Already,
@@ -24,10 +42,15 @@ enum Ready {
 }
 
 impl Store {
-    /// Tells whether applications may begin a transaction in a database.
-    pub fn may_write(&self, slot: &Slot) -> bool {
+    /// Tells whether transactions of a database begin and count here.
+    pub fn is_primary_of(&self, slot: &Slot) -> bool {
         let epoch = self.node().primacy.epoch();
         epoch.is_some() && slot.admitted() == epoch
+    }
+
+    /// Tells whether applications may begin a transaction in a database, wherever it counts.
+    pub fn may_write(&self, slot: &Slot) -> bool {
+        self.is_primary_of(slot) || slot.forward().is_some_and(|forward| forward.may_write())
     }
 
     /// Tells whether an application may change a file: as the primary, or to take back what it has begun while this node was.
@@ -54,6 +77,13 @@ impl Store {
         for slot in self.all() {
             let epoch = slot.admitted();
             slot.set_admitted(None);
+            // Who holds the write lock from afar does so of a primary that is none any more.
+            let ended = slot.grants().end();
+            if ended.is_some()
+                && let State::Serving(database) = &mut *slot.lane().take()
+            {
+                database.unlock_whole(HALTED);
+            }
             // What SQLite has promised becomes a transaction when its writer unlocks: that is a moment.
             let until = Instant::now() + PROMISE_MAX;
             let unpromised = |state: &mut State| match state {
@@ -77,42 +107,71 @@ impl Store {
     /// * `idle`: whether nothing waits to be applied.
     /// * `give_up`: asked every now and then, whether to go on.
     pub fn admit(&self, slot: &Slot, epoch: Epoch, idle: &dyn Fn() -> bool, give_up: impl Fn() -> bool) {
+        let how = TakeOver {
+            owner: OURSELVES,
+            when: idle,
+            give_up: &give_up,
+            at_rest: &|_| true,
+        };
+        self.take_over(slot, &how, |database| {
+            slot.set_forward(None);
+            database.set_forward(None);
+            database.admit(Some(epoch));
+            slot.set_admitted(Some(epoch));
+        });
+    }
+
+    /// Takes a database over from whoever wrote to it: what he left is taken back, and the log is put into the database. Then
+    /// does something to it before anybody else, and returns what comes of it; nothing if it was given up, or the database is not
+    /// served.
+    pub fn take_over<R>(
+        &self,
+        slot: &Slot,
+        how: &TakeOver<'_>,
+        then: impl FnOnce(&mut Database) -> R,
+    ) -> Option<R> {
         let mut drained_since = None;
         let mut drains = || {
             let since = *drained_since.get_or_insert_with(Instant::now);
             since.elapsed() < DRAIN_MAX
         };
         let ready = |state: &mut State| match state {
-            _ if !idle() => None,
+            _ if !(how.when)() => None,
             State::Serving(database) if !database.has_log() && !database.is_unsettled() => {
-                Some(Ready::Already)
+                (how.at_rest)(database).then_some(Ready::Already)
             }
             State::Serving(database) => {
-                if database.lock_whole(OURSELVES).is_ok() {
+                if database.lock_whole(how.owner).is_ok() {
                     return Some(Ready::Held);
                 }
                 if database.has_log() && drains() {
-                    database.drain(OURSELVES);
+                    database.drain(how.owner);
                 } else {
-                    database.unlock_whole(OURSELVES);
+                    database.stop_draining(how.owner);
                 }
                 None
             }
             State::Broken(_) | State::Damaged(_) => Some(Ready::Already),
         };
-        let Some((mut state, ready)) = slot.lane().take_when(ready, give_up) else {
-            return;
+        let Some((mut state, ready)) = slot.lane().take_when(ready, how.give_up) else {
+            if let State::Serving(database) = &mut *slot.lane().take() {
+                database.stop_draining(how.owner);
+            }
+            return None;
         };
         if matches!(ready, Ready::Held) {
             self.take_back(slot, &mut state);
         }
-        if let State::Serving(database) = &mut *state {
-            database.unlock_whole(OURSELVES);
-            database.admit(Some(epoch));
-            slot.set_admitted(Some(epoch));
-        }
+        let done = match &mut *state {
+            State::Serving(database) => {
+                database.unlock_whole(how.owner);
+                Some(then(database))
+            }
+            State::Broken(_) | State::Damaged(_) => None,
+        };
         drop(state);
         slot.lane().changed();
+        done
     }
 
     /// Takes back what a writer left that may not commit any more, and puts the log away. The caller holds the whole database.

@@ -4,7 +4,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -14,7 +14,8 @@ use ltx::Pos;
 
 use super::lane::Lane;
 use crate::{
-    db::{Damaged, Database, DatabaseError, files::FileKind, recover::RecoverError},
+    db::{Damaged, Database, DatabaseError, Forward, files::FileKind, recover::RecoverError},
+    halt::Grants,
     name::DatabaseName,
 };
 
@@ -48,6 +49,10 @@ pub struct Slot {
     noted: Mutex<Noted>,
     /// The epoch under which applications may write; that of the database, to be read without waiting for it.
     admitted: Mutex<Option<Epoch>>,
+    /// Where the transactions of applications count first, if that is another node.
+    forward: Mutex<Option<Arc<dyn Forward>>>,
+    /// Whose transactions count here that are made elsewhere.
+    grants: Mutex<Grants>,
     /// This node changes the index of the log: what the kernel still has of it does not count.
     renewing: AtomicBool,
 }
@@ -74,6 +79,8 @@ impl Slot {
             directory,
             lane: Arc::new(Lane::new(state)),
             noted: Mutex::new(Noted { pos, since_ms: None }),
+            forward: Mutex::new(None),
+            grants: Mutex::default(),
             renewing: AtomicBool::new(false),
         }
     }
@@ -116,6 +123,24 @@ impl Slot {
 
     pub(super) fn set_admitted(&self, epoch: Option<Epoch>) {
         *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = epoch;
+    }
+
+    /// Returns where the transactions of applications count first, if that is another node.
+    pub fn forward(&self) -> Option<Arc<dyn Forward>> {
+        self.forward
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Lets transactions count elsewhere first, or nowhere else any more. The database is told, too.
+    pub fn set_forward(&self, forward: Option<Arc<dyn Forward>>) {
+        *self.forward.lock().unwrap_or_else(PoisonError::into_inner) = forward;
+    }
+
+    /// Returns whose transactions count here that are made elsewhere.
+    pub fn grants(&self) -> MutexGuard<'_, Grants> {
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets it be nowhere: what it holds does not count, and it is fetched anew.
@@ -162,6 +187,9 @@ pub enum Refusal {
     /// Another node makes transactions.
     #[error("read only replica")]
     ReadOnly,
+    /// A replica holds the write lock.
+    #[error("a replica writes to the database")]
+    Halted,
     /// The node has stopped.
     #[error("the node has stopped")]
     Stopped,

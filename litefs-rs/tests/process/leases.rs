@@ -239,6 +239,37 @@ fn a_primary_that_stood_still_for_too_long_acknowledges_nothing_and_takes_back_w
 }
 
 #[test]
+fn a_halt_lock_ends_with_the_primary_it_was_had_of_and_nothing_is_lost() {
+    let (bucket, (first, second)) = (Bucket::with_leases_of(TTL_OF_HAND_OVER), roots());
+    let a = bucket.node(first.path());
+    a.wait_for("node is primary");
+    let b = bucket.node(second.path());
+    b.wait_for("connected to the primary");
+    for mode in ["DELETE", "WAL"] {
+        a.shell(mode, &format!("PRAGMA journal_mode={mode}; CREATE TABLE t (v)"));
+        b.catch_up(mode, &a);
+        let lock = crate::halts::take(&b, mode);
+        b.shell(mode, "INSERT INTO t VALUES (1)");
+        assert_eq!(a.pos(mode), b.pos(mode));
+        std::mem::forget(lock);
+    }
+    let promoted = promote(&b);
+    assert!(promoted.status.success(), "{promoted:?}");
+    for mode in ["DELETE", "WAL"] {
+        b.shell(mode, "INSERT INTO t VALUES (2)");
+        a.catch_up(mode, &b);
+        assert_eq!(count(&a.connect(mode)), 2);
+    }
+    // The other way round: whoever was halted may halt.
+    let lock = crate::halts::take(&a, "WAL");
+    a.shell("WAL", "INSERT INTO t VALUES (3)");
+    drop(lock);
+    b.shell("WAL", "INSERT INTO t VALUES (4)");
+    a.catch_up("WAL", &b);
+    assert_eq!(count(&a.connect("WAL")), 4);
+}
+
+#[test]
 fn an_empty_node_does_not_take_over_from_a_cluster() {
     let (bucket, (first, second)) = (Bucket::new(), roots());
     let mut a = bucket.node(first.path());

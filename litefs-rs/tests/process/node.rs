@@ -45,6 +45,11 @@ impl Node {
         Self::with(root, Some(primary.url()))
     }
 
+    /// Starts a replica on `root` whose primary is there.
+    pub(crate) fn follow_url(root: &Path, primary: &str) -> Self {
+        Self::with(root, Some(primary.to_owned()))
+    }
+
     fn with(root: &Path, primary: Option<String>) -> Self {
         let mut node = Self {
             root: root.to_path_buf(),
@@ -89,7 +94,7 @@ impl Node {
         let lease = self.lease.as_deref().unwrap_or(&fixed);
         let config = format!(
             "fuse: {{ dir: \"{root}/mnt\" }}\ndata: {{ dir: \"{root}/data\" }}\nhttp: {{ addr: \"{address}\" }}\n\
-             skip-sync: true\nlease: {{ {lease}, reconnect-delay: 20ms }}\n",
+             skip-sync: true\nlease: {{ {lease}, reconnect-delay: 20ms, halt-lock-ttl: 3s }}\n",
             root = self.root.display(),
             address = self.address.as_deref().unwrap_or("127.0.0.1:0"),
         );

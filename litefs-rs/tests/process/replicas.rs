@@ -21,7 +21,7 @@ impl Numbers {
     }
 }
 
-fn pair() -> (tempfile::TempDir, Node, tempfile::TempDir, Node) {
+pub(crate) fn pair() -> (tempfile::TempDir, Node, tempfile::TempDir, Node) {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let primary = Node::start(first.path());
     let replica = Node::follow(second.path(), &primary);

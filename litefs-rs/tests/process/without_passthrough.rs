@@ -42,7 +42,7 @@ impl Here {
             unmount_first: false,
         };
         let status = Arc::new(Status::new(store.node().primacy.clone(), || 1_700_000_000_000));
-        let mounted = mount(Arc::clone(&store), status, &options).unwrap();
+        let mounted = mount(Arc::clone(&store), status, None, &options).unwrap();
         Self {
             store,
             mounted: Some(mounted),

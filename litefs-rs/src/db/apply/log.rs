@@ -30,7 +30,13 @@ impl Database {
             && header.commit_pages > 0
             && self.history.page_size() == Some(header.page_size)
             && incoming.journal_mode.is_none_or(|mode| mode == JournalMode::Wal);
+        // A writer's log is not gone on with: at start it would not be taken for ours.
+        let ours = self
+            .capture
+            .log()
+            .is_none_or(|(log, _)| log.sequence == wal::REPLICAS);
         follows
+            && ours
             && matches!(DatabaseHeader::read(&self.files), Ok(Some(now)) if now.journal_mode == JournalMode::Wal)
             && self.files.exists(FileKind::Wal)
             && self
@@ -47,6 +53,11 @@ impl Database {
     /// Lets no new reader of the log in until [`unlock_whole`](Self::unlock_whole), for one of our own.
     pub fn drain(&mut self, owner: Owner) {
         self.locks.drain(owner);
+    }
+
+    /// Lets readers of the log in again.
+    pub fn stop_draining(&mut self, owner: Owner) {
+        self.locks.stop_draining(owner);
     }
 
     /// Keeps other writers out of the log, for one of our own.

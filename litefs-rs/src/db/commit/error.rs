@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 use ltx::{EncodeError, FileName, Pgno};
 
-use crate::db::capture::PagePlace;
+use crate::db::{capture::PagePlace, forward::ForwardError};
 
 /// What was being done to an LTX file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,12 @@ pub enum CommitError {
     /// Another makes transactions by now.
     #[error("this node is not primary any more")]
     NotPrimary,
+    /// It does not count where it should first.
+    #[error("bring a transaction to the primary")]
+    Forward(#[source] ForwardError),
+    /// It changes the size of pages, which takes two transactions: another node might take one of them alone.
+    #[error("another page size cannot be brought to the primary")]
+    Resized,
     /// No transaction can follow.
     #[error("the last transaction of 64 bits was used")]
     LastTxid,

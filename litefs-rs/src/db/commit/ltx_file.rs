@@ -90,6 +90,11 @@ pub(in crate::db) fn write<F: Files + ?Sized>(
 }
 
 impl PreparedFile {
+    /// Returns where it lies until it has its name.
+    pub(super) fn path(&self, directory: &Path) -> PathBuf {
+        temporary(directory, self.name)
+    }
+
     /// Gives the file its name, durably.
     pub(in crate::db) fn publish(&self, disk: &dyn Disk, directory: &Path) -> Result<(), CommitError> {
         let name = self.name;

@@ -1,0 +1,381 @@
+//! Applications on a replica that write.
+
+use std::{
+    convert::Infallible,
+    fs::File,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use litefs_rs::{
+    halt::{
+        HALT_BYTE,
+        wire::{Answer, LASTS_MS, RENEWS, halt_path, tx_path},
+    },
+    http_client::{Body, RequestError, request, whole},
+    sys,
+};
+use ltx::{Checksum, Encoder, Flags, Header, NodeId, PageSize, Pgno};
+use rusqlite::ErrorCode;
+
+use crate::{modes::MODES, node::Node, replicas::pair};
+
+/// Takes the write lock of a database, for as long as what is returned lives.
+pub(crate) fn take(node: &Node, name: &str) -> File {
+    let path = node.path(&format!("{name}-lock"));
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    sys::lock_byte(&file, HALT_BYTE).unwrap();
+    file
+}
+
+/// Tells whether a writer of a node has to wait.
+fn waits(node: &Node, name: &str) -> bool {
+    let connection = node.connect(name);
+    connection.busy_timeout(Duration::ZERO).unwrap();
+    match connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK") {
+        Ok(()) => false,
+        Err(error) => {
+            assert_eq!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::DatabaseBusy),
+                "{error}"
+            );
+            true
+        }
+    }
+}
+
+fn rows(node: &Node, name: &str) -> i64 {
+    let connection = node.connect(name);
+    connection
+        .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+        .unwrap()
+}
+
+#[test]
+fn a_replica_writes_in_every_journal_mode_while_the_primary_reads_and_its_writers_wait() {
+    let (_first, primary, _second, replica) = pair();
+    for mode in MODES {
+        primary.shell(mode, &format!("PRAGMA journal_mode={mode}; CREATE TABLE t (v)"));
+        replica.catch_up(mode, &primary);
+        // Open all the time, here and there.
+        let (theirs, ours) = (primary.connect(mode), replica.connect(mode));
+        let count = |connection: &rusqlite::Connection| -> i64 {
+            connection
+                .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+                .unwrap()
+        };
+        for round in 0..2 {
+            let before = count(&theirs);
+            let lock = take(&replica, mode);
+            std::thread::scope(|scope| {
+                let writer = primary.connect(mode);
+                let waiting =
+                    scope.spawn(move || writer.execute_batch("INSERT INTO t VALUES ('there')").unwrap());
+                for row in 1..=5 {
+                    assert!(waits(&primary, mode), "{mode}");
+                    ours.execute("INSERT INTO t VALUES (randomblob(9000))", [])
+                        .unwrap();
+                    // When COMMIT has returned it is there.
+                    assert_eq!(primary.pos(mode), replica.pos(mode), "{mode}");
+                    assert_eq!(
+                        (count(&theirs), rows(&primary, mode)),
+                        (before + row, before + row)
+                    );
+                }
+                ours.execute_batch(
+                    "PRAGMA cache_size=1; BEGIN; INSERT INTO t SELECT randomblob(5000) FROM t; ROLLBACK",
+                )
+                .unwrap();
+                replica.shell(
+                    mode,
+                    "UPDATE t SET v = randomblob(100); DELETE FROM t WHERE v = 'nothing'",
+                );
+                sys::unlock_byte(&lock, HALT_BYTE).unwrap();
+                waiting.join().unwrap();
+            });
+            assert_eq!(count(&theirs), before + 6, "{mode} {round}");
+            replica.catch_up(mode, &primary);
+            primary.check(mode);
+            assert!(ours.execute("INSERT INTO t VALUES (1)", []).is_err(), "{mode}");
+        }
+        replica.shell(mode, "SELECT count(*) FROM t");
+    }
+}
+
+#[test]
+fn a_child_that_was_forked_and_closes_the_lock_does_not_give_it_back() {
+    let (_first, primary, _second, replica) = pair();
+    primary.shell("a", "CREATE TABLE t (v)");
+    replica.catch_up("a", &primary);
+    let lock = take(&replica, "a");
+    for _ in 0..3 {
+        assert!(Command::new("true").status().unwrap().success());
+        assert!(waits(&primary, "a"));
+        replica.shell("a", "INSERT INTO t VALUES (1)");
+    }
+    drop(lock);
+    primary.shell("a", "INSERT INTO t VALUES (1)");
+    assert_eq!(rows(&primary, "a"), 4);
+}
+
+#[test]
+fn writers_go_on_when_the_replica_that_held_the_lock_is_dead_and_it_goes_on_with_what_counts() {
+    let (_first, primary, _second, mut replica) = pair();
+    for mode in ["DELETE", "WAL"] {
+        primary.shell(mode, &format!("PRAGMA journal_mode={mode}; CREATE TABLE t (v)"));
+        replica.catch_up(mode, &primary);
+        let lock = take(&replica, mode);
+        replica.shell(mode, "INSERT INTO t VALUES (1)");
+        let open = replica.connect(mode);
+        open.execute_batch(
+            "PRAGMA cache_size=1; BEGIN; INSERT INTO t SELECT randomblob(5000) FROM (VALUES (1),(2),(3))",
+        )
+        .unwrap();
+        replica.kill();
+        drop((open, lock));
+        primary.shell(mode, "INSERT INTO t VALUES (2)");
+        assert_eq!(rows(&primary, mode), 2, "{mode}");
+        replica.start_again();
+        replica.catch_up(mode, &primary);
+    }
+}
+
+#[test]
+fn a_lock_is_renewed_while_it_is_held_and_lost_when_the_primary_is_gone() {
+    let (_first, mut primary, _second, replica) = pair();
+    primary.shell("a", "CREATE TABLE t (v)");
+    replica.catch_up("a", &primary);
+    let lock = take(&replica, "a");
+    let began = tokio::time::Instant::now();
+    // Longer than it lasts.
+    while began.elapsed() < Duration::from_secs(5) {
+        replica.shell("a", "INSERT INTO t VALUES (1)");
+    }
+    assert!(waits(&primary, "a"));
+    primary.kill();
+    let open = replica.connect("a");
+    let refused = open.execute("INSERT INTO t VALUES (2)", []).unwrap_err();
+    assert!(refused.sqlite_error_code().is_some(), "{refused}");
+    primary.start_again();
+    drop((open, lock));
+    primary.shell("a", "INSERT INTO t VALUES (3)");
+    replica.catch_up("a", &primary);
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// Asks as a node of LiteFS does, and returns the status and the body.
+fn ask(node: &Node, method: Method, path: &str, body: Vec<u8>) -> (u16, String) {
+    runtime().block_on(async {
+        let mut headers = HeaderMap::new();
+        headers.insert("Litefs-Id", "00000000000000AB".parse().unwrap());
+        match request(method, &node.url(), path, headers, whole(body)).await {
+            Ok(response) => {
+                let body = response.into_body().collect().await.unwrap().to_bytes();
+                (200, String::from_utf8(body.to_vec()).unwrap())
+            }
+            Err(RequestError::Status { status, said }) => (status.as_u16(), said),
+            Err(error) => panic!("{error}"),
+        }
+    })
+}
+
+/// The transaction after `pos` that writes the user's version into the first page.
+fn transaction(node: &Node, name: &str, version: u8) -> Vec<u8> {
+    let pos = node.pos(name);
+    let database = node.check(name).serialize("main").unwrap().to_vec();
+    let mut page = database[..4096].to_vec();
+    let before = Checksum::of_page(Pgno::FIRST, &page);
+    page[63] = version;
+    let after = pos
+        .checksum
+        .toggle(before)
+        .toggle(Checksum::of_page(Pgno::FIRST, &page));
+    let header = Header {
+        flags: Flags::NONE,
+        page_size: PageSize::new(4096).unwrap(),
+        commit_pages: u32::try_from(database.len() / 4096).unwrap(),
+        min_txid: pos.txid.next().unwrap(),
+        max_txid: pos.txid.next().unwrap(),
+        timestamp_ms: 1,
+        pre_apply: pos.checksum,
+        wal: None,
+        node: NodeId::new(0xab),
+    };
+    let mut encoder = Encoder::new(Vec::new(), header).unwrap();
+    encoder.page(Pgno::FIRST, &page).unwrap();
+    encoder.finish(after).unwrap().output
+}
+
+#[test]
+fn a_node_of_litefs_takes_the_lock_brings_transactions_and_gives_it_back_and_nobody_else_does() {
+    let (_first, primary, _second, replica) = pair();
+    primary.shell("a", "CREATE TABLE t (v)");
+    replica.catch_up("a", &primary);
+    let halt = |id: i64| ask(&primary, Method::POST, &halt_path("a", id), Vec::new());
+    let release = |id: i64| ask(&primary, Method::DELETE, &halt_path("a", id), Vec::new());
+    let bring = |id: i64, bytes: Vec<u8>| ask(&primary, Method::POST, &tx_path("a", id), bytes);
+    let tx = transaction(&primary, "a", 5);
+    assert_eq!(bring(77, tx.clone()), (500, "halt lock is not held".to_owned()));
+    assert_eq!(halt(0).0, 500);
+    for (path, expected) in [
+        ("/halt?name=a&id=abc", (400, "invalid id: \"abc\"")),
+        ("/halt?id=1", (400, "name required")),
+    ] {
+        let (status, said) = ask(&primary, Method::POST, path, Vec::new());
+        assert_eq!((status, said.as_str()), expected, "{path}");
+    }
+    let on_replica = ask(&replica, Method::POST, &halt_path("a", 1), Vec::new());
+    assert_eq!(on_replica, (503, "lease expired".to_owned()));
+    let (status, said) = halt(77);
+    let answer = Answer::decode(said.as_bytes()).unwrap();
+    assert_eq!((status, answer.id, answer.pos), (200, 77, primary.pos("a")));
+    assert!(
+        answer.expires.ends_with('Z') && said.starts_with("{\"id\":77,\"pos\":{\"TXID\":\""),
+        "{said}"
+    );
+    assert_eq!(
+        Answer::decode(halt(77).1.as_bytes()).unwrap().pos,
+        answer.pos,
+        "it is the same"
+    );
+    assert!(waits(&primary, "a"));
+    assert_eq!(bring(78, tx.clone()).0, 500, "another's");
+    assert!(bring(77, tx[..50].to_vec()).1.starts_with("ltx validation error"));
+    assert_eq!(bring(77, tx.clone()), (200, String::new()));
+    assert_eq!(bring(77, tx.clone()).0, 200, "who was not answered asks again");
+    let version = |node: &Node| node.shell("a", "PRAGMA user_version");
+    assert_eq!(version(&primary), "5");
+    let late = transaction(&primary, "a", 6);
+    let mut other = transaction(&primary, "a", 7);
+    assert_eq!(bring(77, other.clone()).0, 200);
+    assert!(bring(77, late).1.contains("non-sequential"), "it does not follow");
+    assert_eq!(release(78).0, 200, "also what is not held");
+    assert!(waits(&primary, "a"));
+    assert_eq!(release(77), (200, String::new()));
+    primary.shell("a", "INSERT INTO t VALUES (1)");
+    other = transaction(&primary, "a", 8);
+    assert_eq!(
+        bring(77, other.clone()),
+        (500, "halt lock is not held".to_owned())
+    );
+    assert_eq!(
+        ask(&primary, Method::DELETE, &halt_path("b", 77), Vec::new()).0,
+        404
+    );
+    assert_eq!(version(&primary), "7");
+    replica.catch_up("a", &primary);
+    // A lock that nobody gives back ends.
+    assert_eq!(halt(79).0, 200);
+    let last = transaction(&primary, "a", 9);
+    primary.shell("a", "INSERT INTO t VALUES (2)");
+    assert_eq!(bring(79, last).0, 500);
+    replica.catch_up("a", &primary);
+}
+
+/// What the other side of LiteFS would see: nothing that it does not know comes through, either way.
+struct LikeLitefs {
+    _runtime: tokio::runtime::Runtime,
+    url: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl LikeLitefs {
+    fn before(node: &Node) -> Self {
+        let (runtime, to, asked) = (runtime(), node.url(), Arc::new(Mutex::new(Vec::new())));
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+            .unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let seen = Arc::clone(&asked);
+        runtime.spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (to, seen) = (to.clone(), Arc::clone(&seen));
+                connections.spawn(async move {
+                    let service = hyper::service::service_fn(move |request| {
+                        let (to, seen) = (to.clone(), Arc::clone(&seen));
+                        async move { Ok::<_, Infallible>(pass(&to, &seen, request).await) }
+                    });
+                    let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    let _ended = builder.serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        Self {
+            _runtime: runtime,
+            url,
+            asked,
+        }
+    }
+}
+
+async fn pass(to: &str, seen: &Mutex<Vec<String>>, request_in: Request<Incoming>) -> Response<Body> {
+    let path = request_in.uri().path_and_query().unwrap().to_string();
+    let mut headers = HeaderMap::new();
+    for (name, value) in request_in.headers() {
+        let known = ["litefs-id", "host", "content-length"].contains(&name.as_str());
+        if !known {
+            seen.lock().unwrap().push(format!("header {name}"));
+        }
+        if name == "litefs-id" {
+            headers.insert(name, value.clone());
+        }
+    }
+    let method = request_in.method().clone();
+    seen.lock()
+        .unwrap()
+        .push(format!("{method} {}", request_in.uri().path()));
+    let body = request_in.into_body().map_err(std::io::Error::other).boxed();
+    match request(method, to, &path, headers, body).await {
+        Ok(answer) => {
+            let (mut parts, body) = answer.into_parts();
+            parts.headers.remove(LASTS_MS);
+            parts.headers.remove("litefs-epoch");
+            Response::from_parts(parts, body.map_err(std::io::Error::other).boxed())
+        }
+        Err(RequestError::Status { status, said }) => {
+            let mut response = Response::new(whole(said));
+            *response.status_mut() = status;
+            response
+        }
+        Err(error) => {
+            let mut response = Response::new(whole(error.to_string()));
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+            response
+        }
+    }
+}
+
+#[test]
+fn a_primary_that_says_what_litefs_says_is_asked_for_nothing_else() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let primary = Node::start(first.path());
+    let between = LikeLitefs::before(&primary);
+    let replica = Node::follow_url(second.path(), &between.url);
+    primary.shell("a", "PRAGMA journal_mode=WAL; CREATE TABLE t (v)");
+    replica.catch_up("a", &primary);
+    let lock = take(&replica, "a");
+    replica.shell("a", "INSERT INTO t VALUES (1); INSERT INTO t VALUES (2)");
+    sys::unlock_byte(&lock, HALT_BYTE).unwrap();
+    assert_eq!((primary.pos("a"), rows(&primary, "a")), (replica.pos("a"), 2));
+    let asked = between.asked.lock().unwrap().clone();
+    let of_halt: Vec<_> = asked.iter().filter(|line| *line != "POST /stream").collect();
+    assert_eq!(
+        of_halt,
+        ["POST /halt", "POST /tx", "POST /tx", "DELETE /halt"],
+        "no {RENEWS}"
+    );
+}
