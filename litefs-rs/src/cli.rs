@@ -69,6 +69,8 @@ pub struct RunArgs {
     pub if_candidate: bool,
     /// On the primary: the node becomes that first.
     pub promote: bool,
+    /// With the primary's write lock of this database, by its path in the mount.
+    pub halt: Option<PathBuf>,
     /// What to run.
     pub command: Vec<String>,
 }
@@ -114,6 +116,9 @@ pub enum UsageError {
     /// Something is left over.
     #[error("too many arguments: {0}")]
     TooMany(String),
+    /// A primary has its own write lock.
+    #[error("cannot specify both -promote and -with-halt-lock-on")]
+    PromoteWithHalt,
     /// Something is missing.
     #[error("{0} required")]
     Missing(&'static str),
@@ -171,12 +176,16 @@ fn run(args: Vec<String>) -> Result<RunArgs, UsageError> {
             "url" => parsed.url = flags.value(flag, value)?,
             "if-candidate" => parsed.if_candidate = boolean(flag, value)?,
             "promote" => parsed.promote = boolean(flag, value)?,
+            "with-halt-lock-on" => parsed.halt = Some(flags.value(flag, value)?.into()),
             _ => return Err(UsageError::UnknownFlag(flag)),
         }
     }
     parsed.command = flags.after_dashes()?;
     if parsed.command.is_empty() {
         return Err(UsageError::Missing("command after --"));
+    }
+    if parsed.promote && parsed.halt.is_some() {
+        return Err(UsageError::PromoteWithHalt);
     }
     Ok(parsed)
 }

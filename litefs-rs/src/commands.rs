@@ -1,6 +1,7 @@
 //! What the command line asks for.
 
 mod primary;
+mod run;
 mod transfer;
 
 use std::{
@@ -12,7 +13,7 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
-    cli::{Command, MountArgs, RunArgs, USAGE, UsageError, parse},
+    cli::{Command, MountArgs, USAGE, UsageError, parse},
     config::{self, Config},
     node,
 };
@@ -36,7 +37,7 @@ pub fn main(args: impl IntoIterator<Item = String>) -> ExitCode {
             complain(USAGE);
             ExitCode::from(MISUSE)
         }
-        Ok(Command::Run(args)) => finish(runtime().and_then(|runtime| runtime.block_on(run(&args)))),
+        Ok(Command::Run(args)) => finish(runtime().and_then(|runtime| runtime.block_on(run::run(&args)))),
         Ok(Command::Promote(args)) => finish(runtime().and_then(|runtime| {
             runtime.block_on(primary::promote(&args.url))?;
             Ok(ExitCode::SUCCESS)
@@ -80,25 +81,6 @@ fn finish(done: anyhow::Result<ExitCode>) -> ExitCode {
         complain(&format!("ERROR: {error:#}"));
         ExitCode::FAILURE
     })
-}
-
-/// Runs a command on a node and ends as it ends.
-async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    if args.if_candidate && !primary::is_candidate(&args.url).await? {
-        complain("node is not a candidate, exiting");
-        return Ok(ExitCode::SUCCESS);
-    }
-    if args.promote {
-        primary::promote(&args.url).await?;
-    }
-    let (program, rest) = args.command.split_first().context("command required")?;
-    let status = tokio::process::Command::new(program).args(rest).status().await;
-    let status = status.with_context(|| format!("run {program}"))?;
-    let code = status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(1);
-    Ok(ExitCode::from(code))
 }
 
 fn mount(args: &MountArgs) -> ExitCode {

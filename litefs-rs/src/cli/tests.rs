@@ -61,5 +61,9 @@ fn what_is_no_command_line_is_told_by_name() {
         Err(UsageError::NoValue("config".to_owned()))
     );
     assert_eq!(check("run"), Err(UsageError::Missing("command after --")));
+    assert_eq!(
+        check("run -promote -with-halt-lock-on /mnt/db -- app"),
+        Err(UsageError::PromoteWithHalt)
+    );
     assert_eq!(check(""), Ok(Command::Help));
 }

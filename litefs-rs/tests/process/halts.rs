@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     fs::File,
-    process::Command,
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -22,6 +22,7 @@ use litefs_rs::{
 };
 use ltx::{Checksum, Encoder, Flags, Header, NodeId, PageSize, Pgno};
 use rusqlite::ErrorCode;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{modes::MODES, node::Node, replicas::pair};
 
@@ -122,6 +123,55 @@ fn a_child_that_was_forked_and_closes_the_lock_does_not_give_it_back() {
     drop(lock);
     primary.shell("a", "INSERT INTO t VALUES (1)");
     assert_eq!(rows(&primary, "a"), 4);
+}
+
+#[test]
+fn a_command_runs_with_the_lock_which_ends_with_it_however_that_ends() {
+    let (_first, primary, _second, replica) = pair();
+    primary.shell("a", "PRAGMA journal_mode=WAL; CREATE TABLE t (v)");
+    replica.catch_up("a", &primary);
+    let path = replica.path("a");
+    let path = path.to_str().unwrap();
+    let done = replica.litefs(
+        "run",
+        &[
+            "-with-halt-lock-on",
+            path,
+            "--",
+            "sqlite3",
+            path,
+            "INSERT INTO t VALUES (1)",
+        ],
+    );
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!((primary.pos("a"), rows(&primary, "a")), (replica.pos("a"), 1));
+    let mut run = Command::new(env!("CARGO_BIN_EXE_litefs"))
+        .args([
+            "run",
+            "-with-halt-lock-on",
+            path,
+            "--",
+            "sh",
+            "-c",
+            "echo $$; cat",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut begun = String::new();
+    let mut output = std::io::BufReader::new(run.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut output, &mut begun).unwrap();
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(waits(&primary, "a"), "the command goes on with the lock");
+    let shell = Pid::from_raw(begun.trim().parse().unwrap()).unwrap();
+    kill_process(shell, Signal::KILL).unwrap();
+    drop(run);
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut output, &mut rest).unwrap();
+    primary.shell("a", "INSERT INTO t VALUES (2)");
+    replica.catch_up("a", &primary);
 }
 
 #[test]
