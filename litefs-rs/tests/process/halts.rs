@@ -24,7 +24,18 @@ use ltx::{Checksum, Encoder, Flags, Header, NodeId, PageSize, Pgno};
 use rusqlite::ErrorCode;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{modes::MODES, node::Node, replicas::pair};
+use crate::{
+    modes::MODES,
+    node::Node,
+    replicas::{beside, pair},
+};
+
+/// As [`pair`], with a primary that lets nobody have a lock for longer without asking again.
+fn pair_lasting(lasts: Duration) -> (tempfile::TempDir, Node, tempfile::TempDir, Node) {
+    let first = tempfile::tempdir().unwrap();
+    let primary = Node::start_lasting(first.path(), lasts);
+    beside(first, primary)
+}
 
 /// Takes the write lock of a database, for as long as what is returned lives.
 pub(crate) fn take(node: &Node, name: &str) -> File {
@@ -162,12 +173,14 @@ fn a_command_runs_with_the_lock_which_ends_with_it_however_that_ends() {
     let mut begun = String::new();
     let mut output = std::io::BufReader::new(run.stdout.take().unwrap());
     std::io::BufRead::read_line(&mut output, &mut begun).unwrap();
+    // Otherwise waiting for its parent closes it, and the command ends.
+    let input = run.stdin.take();
     run.kill().unwrap();
     run.wait().unwrap();
     assert!(waits(&primary, "a"), "the command goes on with the lock");
     let shell = Pid::from_raw(begun.trim().parse().unwrap()).unwrap();
     kill_process(shell, Signal::KILL).unwrap();
-    drop(run);
+    drop(input);
     let mut rest = String::new();
     std::io::Read::read_to_string(&mut output, &mut rest).unwrap();
     primary.shell("a", "INSERT INTO t VALUES (2)");
@@ -176,7 +189,7 @@ fn a_command_runs_with_the_lock_which_ends_with_it_however_that_ends() {
 
 #[test]
 fn writers_go_on_when_the_replica_that_held_the_lock_is_dead_and_it_goes_on_with_what_counts() {
-    let (_first, primary, _second, mut replica) = pair();
+    let (_first, primary, _second, mut replica) = pair_lasting(Duration::from_secs(6));
     for mode in ["DELETE", "WAL"] {
         primary.shell(mode, &format!("PRAGMA journal_mode={mode}; CREATE TABLE t (v)"));
         replica.catch_up(mode, &primary);
@@ -198,13 +211,14 @@ fn writers_go_on_when_the_replica_that_held_the_lock_is_dead_and_it_goes_on_with
 
 #[test]
 fn a_lock_is_renewed_while_it_is_held_and_lost_when_the_primary_is_gone() {
-    let (_first, mut primary, _second, replica) = pair();
+    let lasts = Duration::from_secs(9);
+    let (_first, mut primary, _second, replica) = pair_lasting(lasts);
     primary.shell("a", "CREATE TABLE t (v)");
     replica.catch_up("a", &primary);
     let lock = take(&replica, "a");
     let began = tokio::time::Instant::now();
     // Longer than it lasts.
-    while began.elapsed() < Duration::from_secs(5) {
+    while began.elapsed() <= lasts {
         replica.shell("a", "INSERT INTO t VALUES (1)");
     }
     assert!(waits(&primary, "a"));
@@ -327,12 +341,22 @@ fn a_node_of_litefs_takes_the_lock_brings_transactions_and_gives_it_back_and_nob
     );
     assert_eq!(version(&primary), "7");
     replica.catch_up("a", &primary);
-    // A lock that nobody gives back ends.
-    assert_eq!(halt(79).0, 200);
+}
+
+#[test]
+fn a_lock_that_nobody_gives_back_ends_and_a_transaction_that_comes_late_is_refused() {
+    let (_first, primary, _second, replica) = pair_lasting(Duration::from_secs(2));
+    primary.shell("a", "CREATE TABLE t (v)");
+    assert_eq!(
+        ask(&primary, Method::POST, &halt_path("a", 79), Vec::new()).0,
+        200
+    );
     let last = transaction(&primary, "a", 9);
     primary.shell("a", "INSERT INTO t VALUES (2)");
-    assert_eq!(bring(79, last).0, 500);
+    let refused = ask(&primary, Method::POST, &tx_path("a", 79), last);
+    assert_eq!(refused, (500, "halt lock is not held".to_owned()));
     replica.catch_up("a", &primary);
+    assert_eq!(rows(&replica, "a"), 1);
 }
 
 /// What the other side of LiteFS would see: nothing that it does not know comes through, either way.

@@ -20,6 +20,8 @@ const SERVES: &str = "serves databases";
 pub(crate) const LOOK: Duration = Duration::from_millis(2);
 /// Far more than any start takes: a node that says nothing is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than a machine stands still that has other things to do.
+const HALT_LASTS: Duration = Duration::from_secs(30);
 
 pub(crate) struct Node {
     root: PathBuf,
@@ -30,6 +32,8 @@ pub(crate) struct Node {
     primary: Option<String>,
     /// Who is primary, where that changes: the keys of the file.
     lease: Option<String>,
+    /// How long a replica has the write lock of a database of its.
+    halt_lasts: Duration,
     /// What it says.
     lines: Option<mpsc::Receiver<String>>,
 }
@@ -37,26 +41,32 @@ pub(crate) struct Node {
 impl Node {
     /// Starts a primary on `root`, and waits until it serves.
     pub(crate) fn start(root: &Path) -> Self {
-        Self::with(root, None)
+        Self::start_lasting(root, HALT_LASTS)
+    }
+
+    /// Starts a primary on `root` that lets nobody have a write lock for longer without asking again.
+    pub(crate) fn start_lasting(root: &Path, halt_lasts: Duration) -> Self {
+        Self::with(root, None, halt_lasts)
     }
 
     /// Starts a replica on `root`.
     pub(crate) fn follow(root: &Path, primary: &Self) -> Self {
-        Self::with(root, Some(primary.url()))
+        Self::with(root, Some(primary.url()), HALT_LASTS)
     }
 
     /// Starts a replica on `root` whose primary is there.
     pub(crate) fn follow_url(root: &Path, primary: &str) -> Self {
-        Self::with(root, Some(primary.to_owned()))
+        Self::with(root, Some(primary.to_owned()), HALT_LASTS)
     }
 
-    fn with(root: &Path, primary: Option<String>) -> Self {
+    fn with(root: &Path, primary: Option<String>, halt_lasts: Duration) -> Self {
         let mut node = Self {
             root: root.to_path_buf(),
             child: None,
             address: None,
             primary,
             lease: None,
+            halt_lasts,
             lines: None,
         };
         node.start_again();
@@ -71,6 +81,7 @@ impl Node {
             address: None,
             primary: None,
             lease: Some(lease.to_owned()),
+            halt_lasts: HALT_LASTS,
             lines: None,
         }
     }
@@ -94,7 +105,8 @@ impl Node {
         let lease = self.lease.as_deref().unwrap_or(&fixed);
         let config = format!(
             "fuse: {{ dir: \"{root}/mnt\" }}\ndata: {{ dir: \"{root}/data\" }}\nhttp: {{ addr: \"{address}\" }}\n\
-             skip-sync: true\nlease: {{ {lease}, reconnect-delay: 20ms, halt-lock-ttl: 3s }}\n",
+             skip-sync: true\nlease: {{ {lease}, reconnect-delay: 20ms, halt-lock-ttl: {halt_ms}ms }}\n",
+            halt_ms = self.halt_lasts.as_millis(),
             root = self.root.display(),
             address = self.address.as_deref().unwrap_or("127.0.0.1:0"),
         );

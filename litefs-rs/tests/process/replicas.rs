@@ -22,8 +22,17 @@ impl Numbers {
 }
 
 pub(crate) fn pair() -> (tempfile::TempDir, Node, tempfile::TempDir, Node) {
-    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = tempfile::tempdir().unwrap();
     let primary = Node::start(first.path());
+    beside(first, primary)
+}
+
+/// Adds a replica.
+pub(crate) fn beside(
+    first: tempfile::TempDir,
+    primary: Node,
+) -> (tempfile::TempDir, Node, tempfile::TempDir, Node) {
+    let second = tempfile::tempdir().unwrap();
     let replica = Node::follow(second.path(), &primary);
     (first, primary, second, replica)
 }
