@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crashsafe::{Disk, OpenOptions, create_dir_durable};
+use crashsafe::{Disk, DiskFile, OpenOptions, create_dir_durable};
 use daemon::wall_clock::WallClock;
 use tracing::{error, info};
 
@@ -82,6 +82,36 @@ impl Index {
     /// Tells whether there is, or was, an object under `key`, whose file is `name`.
     fn has(&self, key: &str, name: &str) -> bool {
         self.objects.contains_key(key) || self.damaged.contains(name)
+    }
+
+    /// Takes down what a file of objects holds.
+    fn enter(&mut self, name: String, file: Box<dyn DiskFile>) -> io::Result<()> {
+        match ObjectReader::open(file) {
+            Ok(reader) if file_name(&reader.record().key) == name => {
+                let Record {
+                    key, etag, modified, ..
+                } = reader.record().clone();
+                let size_bytes = reader.data_bytes();
+                self.objects.insert(
+                    key,
+                    Indexed {
+                        size_bytes,
+                        etag,
+                        modified,
+                    },
+                );
+            }
+            Ok(_) => {
+                error!(file = %name, "object file has the name of another key");
+                self.damaged.insert(name);
+            }
+            Err(DamageError::Io(error)) => return Err(error),
+            Err(error) => {
+                error!(file = %name, %error, "object file was damaged");
+                self.damaged.insert(name);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -165,31 +195,7 @@ impl Bucket {
             let file = self
                 .disk
                 .open("object:load", &self.objects.join(&entry.name), OpenOptions::READ)?;
-            match ObjectReader::open(file) {
-                Ok(reader) if file_name(&reader.record().key) == entry.name => {
-                    let Record {
-                        key, etag, modified, ..
-                    } = reader.record().clone();
-                    let size_bytes = reader.data_bytes();
-                    index.objects.insert(
-                        key,
-                        Indexed {
-                            size_bytes,
-                            etag,
-                            modified,
-                        },
-                    );
-                }
-                Ok(_) => {
-                    error!(file = %entry.name, "object file has the name of another key");
-                    index.damaged.insert(entry.name);
-                }
-                Err(DamageError::Io(error)) => return Err(error),
-                Err(error) => {
-                    error!(file = %entry.name, %error, "object file was damaged");
-                    index.damaged.insert(entry.name);
-                }
-            }
+            index.enter(entry.name, file)?;
         }
         info!(
             objects = index.objects.len(),
@@ -302,6 +308,9 @@ impl Bucket {
     /// Opens an object for reading. The reader sees this version to its end, whatever happens to the key.
     pub(crate) fn read(&self, key: &str) -> Result<ObjectReader, BucketError> {
         let name = file_name(key);
+        if !self.read_index().has(key, &name) && !self.take_up(key)? {
+            return Err(BucketError::NoSuchKey);
+        }
         let opened = {
             let _section = self.stripe(&name).read().unwrap_or_else(PoisonError::into_inner);
             if !self.read_index().has(key, &name) {
@@ -376,6 +385,25 @@ impl Bucket {
         let mut index = self.write_index();
         index.damaged.remove(&name);
         index.objects.remove(key);
+        Ok(true)
+    }
+
+    /// Puts a key into the index whose file somebody brought back behind our back, as the next start would; returns whether that
+    /// is so.
+    fn take_up(&self, key: &str) -> Result<bool, BucketError> {
+        let name = file_name(key);
+        let _section = self.stripe(&name).write().unwrap_or_else(PoisonError::into_inner);
+        if self.read_index().has(key, &name) {
+            return Ok(true);
+        }
+        let path = self.objects.join(&name);
+        let file = match self.disk.open("object:read", &path, OpenOptions::READ) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened.map_err(doing("open an object"))?,
+        };
+        let mut index = self.write_index();
+        index.enter(name, file).map_err(doing("read an object"))?;
+        info!(key, "object is back");
         Ok(true)
     }
 

@@ -259,6 +259,27 @@ fn an_object_whose_file_is_removed_is_gone_for_readers_and_listings_alike() {
 }
 
 #[test]
+fn an_object_whose_file_is_brought_back_is_there_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let bucket = real(directory.path());
+    for key in ["a", "b"] {
+        put(&bucket, key, b"body", "", &Condition::None).unwrap();
+    }
+    let file = |key| directory.path().join("objects").join(file_name(key));
+    let away = directory.path().join("away");
+    RealDisk.rename("test", &file("a"), &away).unwrap();
+    assert!(matches!(get(&bucket, "a"), Err(BucketError::NoSuchKey)));
+    RealDisk.rename("test", &away, &file("a")).unwrap();
+    assert_eq!(get(&bucket, "a").unwrap().0, b"body");
+    assert_eq!(keys(&bucket), ["a", "b"]);
+    // What is brought back is believed no more than what was there.
+    RealDisk.rename("test", &file("a"), &away).unwrap();
+    assert_eq!(keys(&bucket), ["b"]);
+    RealDisk.rename("test", &file("b"), &file("a")).unwrap();
+    assert!(matches!(get(&bucket, "a"), Err(BucketError::Damaged(_))));
+}
+
+#[test]
 fn while_the_disk_is_away_nothing_is_said_to_be_gone() {
     let directory = tempfile::tempdir().unwrap();
     let bucket = real(directory.path());
