@@ -7,6 +7,7 @@ mod metrics;
 mod roles;
 mod stream;
 mod transfer;
+mod verify;
 
 use std::{
     convert::Infallible,
@@ -185,9 +186,10 @@ impl Api {
             "/handoff" if post => roles::hand_off(&self, &query).await,
             "/halt" if post => halt::acquire(self, &query, &request).await,
             "/halt" if *method == Method::DELETE => halt::release(self, &query).await,
+            "/verify" if get => verify::verify(self).await,
             "/tx" if post => halt::take(self, &query, request).await,
             "/stream" | "/import" | "/export" | "/events" | "/info" | "/metrics" | "/promote"
-            | "/handoff" | "/halt" | "/tx" => {
+            | "/handoff" | "/halt" | "/tx" | "/verify" => {
                 Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"))
             }
             _ => Err(Refused::new(StatusCode::NOT_FOUND, "404 page not found")),

@@ -21,6 +21,7 @@ The commands are:
 	promote      makes a node primary
 	run          runs a command on a node
 	status       says what a node is and has
+	verify       says whether every database is as it should be
 	version      prints the version
 ";
 
@@ -39,6 +40,8 @@ pub enum Command {
     Promote(NodeArgs),
     /// Say what a node is and has.
     Status(NodeArgs),
+    /// Say whether everything is as it should be.
+    Verify(VerifyArgs),
     /// Say which program this is.
     Version,
     /// Say how to use it.
@@ -80,6 +83,15 @@ pub struct RunArgs {
 pub struct NodeArgs {
     /// Where its API is.
     pub url: String,
+}
+
+/// What is looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerifyArgs {
+    /// Where the API of the node is that runs.
+    pub url: String,
+    /// The data directory of one that does not.
+    pub data: Option<PathBuf>,
 }
 
 /// Which database goes where.
@@ -143,6 +155,7 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, UsageErr
         "export" => transfer(rest).map(Command::Export),
         "promote" => node(rest).map(Command::Promote),
         "status" => node(rest).map(Command::Status),
+        "verify" => verify(rest).map(Command::Verify),
         "version" => Ok(Command::Version),
         "help" | "-h" | "-help" | "--help" => Ok(Command::Help),
         other => Err(UsageError::UnknownCommand(other.to_owned())),
@@ -202,6 +215,25 @@ fn node(args: Vec<String>) -> Result<NodeArgs, UsageError> {
     match flags.rest().into_iter().next() {
         Some(more) => Err(UsageError::TooMany(more)),
         None => Ok(NodeArgs { url }),
+    }
+}
+
+fn verify(args: Vec<String>) -> Result<VerifyArgs, UsageError> {
+    let mut parsed = VerifyArgs {
+        url: DEFAULT_URL.to_owned(),
+        data: None,
+    };
+    let mut flags = Flags::new(args);
+    while let Some((flag, value)) = flags.next_flag()? {
+        match flag.as_str() {
+            "url" => parsed.url = flags.value(flag, value)?,
+            "data" => parsed.data = Some(flags.value(flag, value)?.into()),
+            _ => return Err(UsageError::UnknownFlag(flag)),
+        }
+    }
+    match flags.rest().into_iter().next() {
+        Some(more) => Err(UsageError::TooMany(more)),
+        None => Ok(parsed),
     }
 }
 

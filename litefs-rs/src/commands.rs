@@ -3,6 +3,7 @@
 mod primary;
 mod run;
 mod transfer;
+mod verify;
 
 use std::{
     path::{Path, PathBuf},
@@ -38,6 +39,7 @@ pub fn main(args: impl IntoIterator<Item = String>) -> ExitCode {
             ExitCode::from(MISUSE)
         }
         Ok(Command::Run(args)) => finish(runtime().and_then(|runtime| runtime.block_on(run::run(&args)))),
+        Ok(Command::Verify(args)) => finish(runtime().map(|runtime| runtime.block_on(verify::verify(&args)))),
         Ok(Command::Promote(args)) => finish(runtime().and_then(|runtime| {
             runtime.block_on(primary::promote(&args.url))?;
             Ok(ExitCode::SUCCESS)

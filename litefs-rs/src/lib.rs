@@ -3,7 +3,7 @@
 //! The map: [`db`] knows one database: SQLite's file formats, its locks, when a transaction is committed and with which
 //! pages, and what a crash leaves. [`replication`] brings transactions from the primary to replicas. [`name`] says what
 //! stands behind a name in the mount. [`halt`] lets applications on a replica write. [`store`] holds the databases of a node, [`fuse`] mounts them, [`node`] runs all of it from start
-//! to stop, as [`config`] says, with the commands of [`supervisor`] beside it.
+//! to stop, as [`config`] says, with the commands of [`supervisor`] beside it. [`verify`] says whether all is as it should be.
 
 pub mod api;
 pub mod cli;
@@ -20,3 +20,4 @@ pub mod retention;
 pub mod store;
 pub mod supervisor;
 pub mod sys;
+pub mod verify;

@@ -3,7 +3,7 @@
 
 use std::{fs::File, io, os::fd::AsRawFd as _};
 
-use libc::{F_OFD_SETLK, F_OFD_SETLKW, F_UNLCK, F_WRLCK, SEEK_SET, c_int, c_short, flock};
+use libc::{F_OFD_SETLK, F_OFD_SETLKW, F_SETLEASE, F_UNLCK, F_WRLCK, SEEK_SET, c_int, c_short, flock};
 
 /// Locks one byte of an open file for itself alone, and waits until that is granted. Whoever inherits the open file has the lock too;
 /// it ends when the last of them closes it.
@@ -25,6 +25,19 @@ pub fn lock_byte(file: &File, offset: i64) -> io::Result<()> {
 /// As the system.
 pub fn unlock_byte(file: &File, offset: i64) -> io::Result<()> {
     set(file, F_OFD_SETLK, F_UNLCK, offset)
+}
+
+/// Tells whether anybody else has the file open, whoever can tell: not every file system does.
+#[must_use]
+pub fn is_open_elsewhere(file: &File) -> bool {
+    // SAFETY: the descriptor is open as long as the file is borrowed; what is asked for is a number.
+    let leased = unsafe { libc::fcntl(file.as_raw_fd(), F_SETLEASE, F_WRLCK) };
+    if leased == 0 {
+        // SAFETY: as above. Nobody else is to wait for a lease that was only a question.
+        unsafe { libc::fcntl(file.as_raw_fd(), F_SETLEASE, F_UNLCK) };
+        return false;
+    }
+    io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
 }
 
 fn set(file: &File, command: c_int, kind: c_int, offset: i64) -> io::Result<()> {

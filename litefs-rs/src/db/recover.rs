@@ -23,6 +23,7 @@ use super::{
     database_files::{DatabaseFiles, ltx_directory},
     files::{FileKind, Files as _},
     page::{DatabaseHeader, JournalMode, ReadHeaderError},
+    rollback_journal,
     wal::{self, WalHeader, WalPlace},
 };
 use journal::Undone;
@@ -91,6 +92,40 @@ pub fn recover(
         history: History::new(ltx_directory, pos, found.page_size, found.checksums),
         made,
     })
+}
+
+/// How a database stands to which nothing was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inspected {
+    /// It is what its newest LTX file says.
+    At(Pos),
+    /// It was left in the midst of something, which the next start finishes or takes back.
+    Unfinished,
+}
+
+/// Looks at the database in `directory`, and changes nothing. Of what was appended to its log behind the newest LTX file nothing
+/// is said.
+///
+/// Cost: the whole database is read.
+///
+/// # Errors
+/// The disk fails, or the files say different things.
+pub fn inspect(disk: Arc<dyn Disk>, directory: &Path) -> Result<Inspected, RecoverError> {
+    let ltx_directory = ltx_directory(directory);
+    let newest = match disk.stat(&ltx_directory)? {
+        Some(_) => newest::find(&*disk, &ltx_directory)?,
+        None => None,
+    };
+    let files = DatabaseFiles::open(disk, directory.to_path_buf())?;
+    if rollback_journal::is_live(&files)? {
+        return Ok(Inspected::Unfinished);
+    }
+    let found = State::read(&files, newest.as_ref(), Unsent::Drop)?;
+    match found.next_step(&files, &ltx_directory, newest.as_ref(), Undone::Nothing)? {
+        Step::Rest(pos) => Ok(Inspected::At(pos)),
+        Step::Apply => Ok(Inspected::Unfinished),
+        Step::Make { otherwise, .. } => Err(otherwise),
+    }
 }
 
 /// What is to be done about the newest LTX file.

@@ -11,4 +11,5 @@ mod replicas;
 mod special_files;
 mod supervised;
 mod transfers;
+mod verify;
 mod without_passthrough;
