@@ -145,7 +145,9 @@ pub async fn run(
     let roles = named.spawn(move || roles.run()).map_err(StartError::Thread)?;
     tracing::info!(path = %config.mount.display(), %address, "serves databases");
     let served = serve(&config, &store, &status, address, &stop, code).await;
-    halts.end().await;
+    if *store.running().borrow() != Running::Failed {
+        halts.end().await;
+    }
     ending.store(true, Ordering::Release);
     closing.cancel();
     let ended = tokio::task::spawn_blocking(move || roles.join());

@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     ACQUIRE_MAX,
     holding::{Holding, Reached},
-    wire::{self, AnswerError, RENEWS, halt_path, tx_path},
+    wire::{self, AnswerError, LITEFS_LASTS, RENEWS, halt_path, tx_path},
 };
 use crate::{
     db::{Forward, ForwardError, locks::Owner},
@@ -181,8 +181,9 @@ impl Forward for Hold {
     }
 
     fn forward(&self, file: &Path, promised: bool) -> Result<(), ForwardError> {
-        let (id, mut unanswered) = (self.engine().id(), None);
-        while self.engine().may_commit(Instant::now().into_std()) && self.peer.is_primary() {
+        let (id, mut unanswered, began) = (self.engine().id(), None, Instant::now());
+        let patient = || promised || began.elapsed() < LITEFS_LASTS;
+        while patient() && self.engine().may_commit(Instant::now().into_std()) && self.peer.is_primary() {
             let body = File::open(file).map_err(|error| ForwardError::Refused(error.to_string()))?;
             let brought = self.runtime.block_on(self.peer.bring(id, body_of(body)));
             match brought {
@@ -192,6 +193,10 @@ impl Forward for Hold {
                     if !promised {
                         return Err(ForwardError::Refused(said));
                     }
+                }
+                // Whoever stands in between did not reach it, or lost its answer.
+                Err(RequestError::Status { status, said }) if is_of_between(status) => {
+                    unanswered = Some(said)
                 }
                 Err(RequestError::Status { said, .. }) => {
                     self.engine().end();
@@ -203,6 +208,10 @@ impl Forward for Hold {
         }
         Err(unanswered.map_or(ForwardError::NotHeld, ForwardError::Unknown))
     }
+}
+
+fn is_of_between(status: StatusCode) -> bool {
+    status == StatusCode::BAD_GATEWAY || status == StatusCode::GATEWAY_TIMEOUT
 }
 
 impl Halts {
@@ -328,7 +337,7 @@ impl Halts {
                 self.holds().remove(&key);
                 // It may have been granted, and nobody have heard of it.
                 self.runtime.spawn(async move {
-                    let ends = Instant::now() + wire::LITEFS_LASTS;
+                    let ends = Instant::now() + LITEFS_LASTS;
                     peer.insist(id, ends).await;
                 });
                 Err(error)
@@ -462,7 +471,7 @@ async fn renew(hold: &Hold) -> Option<&'static str> {
     headers.insert(RENEWS, HeaderValue::from_static("true"));
     match timeout(ANSWER_MAX, hold.peer.ask(id, headers)).await {
         Ok(Ok((_, lasts))) => hold.engine().renewed(asked_at, lasts),
-        Ok(Err(HaltError::Request(RequestError::Status { .. }))) => {
+        Ok(Err(HaltError::Request(RequestError::Status { status, .. }))) if !is_of_between(status) => {
             return Some("the primary does not know it any more");
         }
         Ok(Err(_)) | Err(_) => hold.engine().unanswered(asked_at),

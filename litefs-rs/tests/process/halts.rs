@@ -1,7 +1,6 @@
 //! Applications on a replica that write.
 
 use std::{
-    convert::Infallible,
     fs::File,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
@@ -359,15 +358,26 @@ fn a_lock_that_nobody_gives_back_ends_and_a_transaction_that_comes_late_is_refus
     assert_eq!(rows(&replica, "a"), 1);
 }
 
-/// What the other side of LiteFS would see: nothing that it does not know comes through, either way.
-struct LikeLitefs {
+/// What comes between a replica and its primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Between {
+    /// Nothing that LiteFS does not know comes through, either way.
+    Litefs,
+    /// The answer to the first transaction is lost.
+    LosesOneAnswer,
+    /// The lock is granted; of all that is asked later the primary hears, and the replica does not hear of it.
+    LosesAnswers,
+}
+
+/// Passes requests on.
+struct Proxy {
     _runtime: tokio::runtime::Runtime,
     url: String,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
-impl LikeLitefs {
-    fn before(node: &Node) -> Self {
+impl Proxy {
+    fn before(node: &Node, between: Between) -> Self {
         let (runtime, to, asked) = (runtime(), node.url(), Arc::new(Mutex::new(Vec::new())));
         let listener = runtime
             .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
@@ -381,7 +391,7 @@ impl LikeLitefs {
                 connections.spawn(async move {
                     let service = hyper::service::service_fn(move |request| {
                         let (to, seen) = (to.clone(), Arc::clone(&seen));
-                        async move { Ok::<_, Infallible>(pass(&to, &seen, request).await) }
+                        async move { pass(between, &to, &seen, request).await }
                     });
                     let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                     let _ended = builder.serve_connection(TokioIo::new(stream), service).await;
@@ -394,62 +404,121 @@ impl LikeLitefs {
             asked,
         }
     }
+
+    /// What was asked, streams apart.
+    fn asked(&self) -> Vec<String> {
+        let asked = self.asked.lock().unwrap().clone();
+        asked.into_iter().filter(|line| line != "POST /stream").collect()
+    }
 }
 
-async fn pass(to: &str, seen: &Mutex<Vec<String>>, request_in: Request<Incoming>) -> Response<Body> {
+/// Passes a request on; an error breaks it off.
+async fn pass(
+    between: Between,
+    to: &str,
+    seen: &Mutex<Vec<String>>,
+    request_in: Request<Incoming>,
+) -> std::io::Result<Response<Body>> {
     let path = request_in.uri().path_and_query().unwrap().to_string();
     let mut headers = HeaderMap::new();
     for (name, value) in request_in.headers() {
         let known = ["litefs-id", "host", "content-length"].contains(&name.as_str());
-        if !known {
+        if between == Between::Litefs && !known {
             seen.lock().unwrap().push(format!("header {name}"));
         }
-        if name == "litefs-id" {
+        if name.as_str().starts_with("litefs-") {
             headers.insert(name, value.clone());
         }
     }
     let method = request_in.method().clone();
-    seen.lock()
-        .unwrap()
-        .push(format!("{method} {}", request_in.uri().path()));
+    let line = format!("{method} {}", request_in.uri().path());
+    let again = {
+        let mut seen = seen.lock().unwrap();
+        let again = seen.contains(&line);
+        seen.push(line.clone());
+        again
+    };
     let body = request_in.into_body().map_err(std::io::Error::other).boxed();
-    match request(method, to, &path, headers, body).await {
+    let answered = request(method, to, &path, headers, body).await;
+    let with_status = |status, said: String| {
+        let mut response = Response::new(whole(said));
+        *response.status_mut() = status;
+        response
+    };
+    match (between, line.as_str()) {
+        (Between::LosesOneAnswer, "POST /tx") if !again => return Err(std::io::ErrorKind::BrokenPipe.into()),
+        (Between::LosesAnswers, "POST /tx") => {
+            return Ok(with_status(StatusCode::BAD_GATEWAY, "lost".to_owned()));
+        }
+        (Between::LosesAnswers, "POST /halt") if again => {
+            return Ok(with_status(StatusCode::BAD_GATEWAY, "lost".to_owned()));
+        }
+        _ => {}
+    }
+    Ok(match answered {
         Ok(answer) => {
             let (mut parts, body) = answer.into_parts();
-            parts.headers.remove(LASTS_MS);
-            parts.headers.remove("litefs-epoch");
+            if between == Between::Litefs {
+                parts.headers.remove(LASTS_MS);
+                parts.headers.remove("litefs-epoch");
+            }
             Response::from_parts(parts, body.map_err(std::io::Error::other).boxed())
         }
-        Err(RequestError::Status { status, said }) => {
-            let mut response = Response::new(whole(said));
-            *response.status_mut() = status;
-            response
-        }
-        Err(error) => {
-            let mut response = Response::new(whole(error.to_string()));
-            *response.status_mut() = StatusCode::BAD_GATEWAY;
-            response
-        }
-    }
+        Err(RequestError::Status { status, said }) => with_status(status, said),
+        Err(error) => with_status(StatusCode::BAD_GATEWAY, error.to_string()),
+    })
+}
+
+fn pair_with(between: Between) -> (tempfile::TempDir, Node, tempfile::TempDir, Node, Proxy) {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let primary = Node::start(first.path());
+    let proxy = Proxy::before(&primary, between);
+    let replica = Node::follow_url(second.path(), &proxy.url);
+    (first, primary, second, replica, proxy)
 }
 
 #[test]
 fn a_primary_that_says_what_litefs_says_is_asked_for_nothing_else() {
-    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let primary = Node::start(first.path());
-    let between = LikeLitefs::before(&primary);
-    let replica = Node::follow_url(second.path(), &between.url);
+    let (_first, primary, _second, replica, proxy) = pair_with(Between::Litefs);
     primary.shell("a", "PRAGMA journal_mode=WAL; CREATE TABLE t (v)");
     replica.catch_up("a", &primary);
     let lock = take(&replica, "a");
     replica.shell("a", "INSERT INTO t VALUES (1); INSERT INTO t VALUES (2)");
     sys::unlock_byte(&lock, HALT_BYTE).unwrap();
     assert_eq!((primary.pos("a"), rows(&primary, "a")), (replica.pos("a"), 2));
-    let asked = between.asked.lock().unwrap().clone();
-    let of_halt: Vec<_> = asked.iter().filter(|line| *line != "POST /stream").collect();
     assert_eq!(
-        of_halt,
+        proxy.asked(),
         ["POST /halt", "POST /tx", "POST /tx", "DELETE /halt"],
         "no {RENEWS}"
     );
+}
+
+#[test]
+fn a_transaction_whose_answer_was_lost_is_brought_again_and_counts_once() {
+    let (_first, primary, _second, replica, proxy) = pair_with(Between::LosesOneAnswer);
+    primary.shell("a", "PRAGMA journal_mode=WAL; CREATE TABLE t (v)");
+    replica.catch_up("a", &primary);
+    let lock = take(&replica, "a");
+    replica.shell("a", "INSERT INTO t VALUES (1); INSERT INTO t VALUES (2)");
+    drop(lock);
+    assert_eq!(primary.pos("a"), replica.pos("a"));
+    assert_eq!((rows(&primary, "a"), rows(&replica, "a")), (2, 2));
+    let brought = proxy.asked().iter().filter(|line| *line == "POST /tx").count();
+    assert_eq!(brought, 3);
+}
+
+#[test]
+fn a_transaction_of_which_nobody_says_whether_it_counts_fails_and_comes_back_with_the_stream() {
+    let (_first, primary, _second, replica, _proxy) = pair_with(Between::LosesAnswers);
+    primary.shell("a", "CREATE TABLE t (v)");
+    replica.catch_up("a", &primary);
+    let lock = take(&replica, "a");
+    let open = replica.connect("a");
+    let refused = open.execute("INSERT INTO t VALUES (1)", []).unwrap_err();
+    assert!(refused.sqlite_error_code().is_some(), "{refused}");
+    drop((open, lock));
+    replica.catch_up("a", &primary);
+    assert_eq!((rows(&primary, "a"), rows(&replica, "a")), (1, 1));
+    primary.shell("a", "INSERT INTO t VALUES (2)");
+    replica.catch_up("a", &primary);
 }
