@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     db::{Forward, ForwardError, locks::Owner},
-    http_client::{Body, RequestError, body_of, request, whole},
+    http_client::{Body, Connection, RequestError, body_of, whole},
     name::DatabaseName,
     replication::{applier::OURSELVES, client::EPOCH},
     store::{Slot, Store, TakeOver, chain},
@@ -94,7 +94,8 @@ struct Hold {
 #[derive(Debug, Clone)]
 struct Peer {
     database: DatabaseName,
-    url: String,
+    /// One for all that is asked: a commit takes one way there and back.
+    api: Arc<Connection>,
     epoch: Epoch,
     node: NodeId,
     standing: watch::Receiver<Standing>,
@@ -103,7 +104,7 @@ struct Peer {
 impl Peer {
     fn is_primary(&self) -> bool {
         match &*self.standing.borrow() {
-            Standing::Replica { primary, epoch } => primary.url == self.url && *epoch == self.epoch,
+            Standing::Replica { primary, epoch } => primary.url == self.api.url() && *epoch == self.epoch,
             Standing::Nobody
             | Standing::Primary { .. }
             | Standing::Leaving
@@ -124,7 +125,7 @@ impl Peer {
 
     async fn ask(&self, id: i64, headers: HeaderMap) -> Result<(wire::Answer, Option<Duration>), HaltError> {
         let path = halt_path(self.database.as_str(), id);
-        let response = request(Method::POST, &self.url, &path, headers, whole("")).await?;
+        let response = self.api.request(Method::POST, &path, headers, whole("")).await?;
         let lasts = wire::lasts(response.headers());
         let body = response.into_body().collect().await?.to_bytes();
         Ok((wire::Answer::decode(&body)?, lasts))
@@ -132,11 +133,11 @@ impl Peer {
 
     async fn give_back(&self, id: i64) -> Result<(), RequestError> {
         let path = halt_path(self.database.as_str(), id);
-        let asked = request(Method::DELETE, &self.url, &path, self.headers(), whole(""));
+        let asked = self.api.request(Method::DELETE, &path, self.headers(), whole(""));
         match timeout(ANSWER_MAX, asked).await {
             Ok(answered) => answered.map(|_| ()),
             Err(_) => Err(RequestError::TimedOut {
-                authority: self.url.clone(),
+                authority: self.api.url().to_owned(),
             }),
         }
     }
@@ -154,11 +155,11 @@ impl Peer {
 
     async fn bring(&self, id: i64, body: Body) -> Result<(), RequestError> {
         let path = tx_path(self.database.as_str(), id);
-        let asked = request(Method::POST, &self.url, &path, self.headers(), body);
+        let asked = self.api.request(Method::POST, &path, self.headers(), body);
         match timeout(ACQUIRE_MAX + ANSWER_MAX, asked).await {
             Ok(answered) => answered.map(|_| ()),
             Err(_) => Err(RequestError::TimedOut {
-                authority: self.url.clone(),
+                authority: self.api.url().to_owned(),
             }),
         }
     }
@@ -309,7 +310,7 @@ impl Halts {
             Standing::Primary { .. } => return Ok(()),
             Standing::Replica { primary, epoch } => Peer {
                 database: database.clone(),
-                url: primary.url.clone(),
+                api: Arc::new(Connection::new(&primary.url)),
                 epoch: *epoch,
                 node: self.store.node().id,
                 standing: self.standing.clone(),

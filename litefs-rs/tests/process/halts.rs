@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     process::{Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -374,6 +377,7 @@ struct Proxy {
     _runtime: tokio::runtime::Runtime,
     url: String,
     asked: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -383,10 +387,12 @@ impl Proxy {
             .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
             .unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let seen = Arc::clone(&asked);
+        let (seen, counted) = (Arc::clone(&asked), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&counted);
         runtime.spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
                 let (to, seen) = (to.clone(), Arc::clone(&seen));
                 connections.spawn(async move {
                     let service = hyper::service::service_fn(move |request| {
@@ -402,6 +408,7 @@ impl Proxy {
             _runtime: runtime,
             url,
             asked,
+            connections: counted,
         }
     }
 
@@ -491,6 +498,8 @@ fn a_primary_that_says_what_litefs_says_is_asked_for_nothing_else() {
         ["POST /halt", "POST /tx", "POST /tx", "DELETE /halt"],
         "no {RENEWS}"
     );
+    // One for the stream, one for the rest.
+    assert_eq!(proxy.connections.load(Ordering::SeqCst), 2);
 }
 
 #[test]
