@@ -123,6 +123,53 @@ fn a_replica_writes_in_every_journal_mode_while_the_primary_reads_and_its_writer
 }
 
 #[test]
+fn of_replicas_and_a_primary_that_count_together_nobody_overwrites_another() {
+    const ROUNDS: i64 = 8;
+    let (_first, primary, _second, replica) = pair();
+    let third = tempfile::tempdir().unwrap();
+    let other = Node::follow(third.path(), &primary);
+    for mode in ["DELETE", "WAL"] {
+        primary.shell(
+            mode,
+            &format!("PRAGMA journal_mode={mode}; CREATE TABLE t (v); INSERT INTO t VALUES (0)"),
+        );
+        for node in [&replica, &other] {
+            node.catch_up(mode, &primary);
+        }
+        let count = |connection: &rusqlite::Connection| -> i64 {
+            connection
+                .query_row("SELECT v FROM t", [], |row| row.get(0))
+                .unwrap()
+        };
+        std::thread::scope(|scope| {
+            for node in [&replica, &other] {
+                let (connection, path) = (node.connect(mode), node.path(&format!("{mode}-lock")));
+                scope.spawn(move || {
+                    for _ in 0..ROUNDS {
+                        let lock = File::options().read(true).write(true).open(&path).unwrap();
+                        sys::lock_byte(&lock, HALT_BYTE).unwrap();
+                        // Nothing but the lock keeps others out between the two.
+                        let before = count(&connection);
+                        connection.execute("UPDATE t SET v = ?", [before + 1]).unwrap();
+                        sys::unlock_byte(&lock, HALT_BYTE).unwrap();
+                    }
+                });
+            }
+            let connection = primary.connect(mode);
+            scope.spawn(move || {
+                for _ in 0..ROUNDS {
+                    connection.execute("UPDATE t SET v = v + 1", []).unwrap();
+                }
+            });
+        });
+        assert_eq!(count(&primary.check(mode)), 3 * ROUNDS, "{mode}");
+        for node in [&replica, &other] {
+            node.catch_up(mode, &primary);
+        }
+    }
+}
+
+#[test]
 fn a_child_that_was_forked_and_closes_the_lock_does_not_give_it_back() {
     let (_first, primary, _second, replica) = pair();
     primary.shell("a", "CREATE TABLE t (v)");
