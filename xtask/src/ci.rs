@@ -65,7 +65,10 @@ fn stage(name: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
 /// Runs all tests of the workspace and returns how many passed, read from the runner's own summaries.
 #[allow(clippy::print_stdout, reason = "the runner's lines are passed on")]
 fn tests() -> Result<u64> {
+    // Properties are tried with the same cases each time; whoever wants others sets it.
+    let seed = std::env::var("PROPTEST_RNG_SEED").unwrap_or_else(|_| "20261122".to_owned());
     let mut child = shell::cargo(&["test", "--workspace", "--no-fail-fast"])
+        .env("PROPTEST_RNG_SEED", seed)
         .stdout(Stdio::piped())
         .spawn()?;
     let stdout = child.stdout.take().context("standard output of cargo test")?;

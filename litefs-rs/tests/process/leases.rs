@@ -92,6 +92,23 @@ fn promote(node: &Node) -> std::process::Output {
     }
 }
 
+/// A process that stands still as long as this lives: whoever closes a file of its mount waits for it, also where a test fails.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn now(node: &Node) -> Self {
+        let pid = Pid::from_raw(i32::try_from(node.pid()).unwrap()).unwrap();
+        kill_process(pid, Signal::STOP).unwrap();
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _gone = kill_process(self.0, Signal::CONT);
+    }
+}
+
 fn count(connection: &Connection) -> i64 {
     connection
         .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
@@ -224,11 +241,11 @@ fn a_primary_that_stood_still_for_too_long_acknowledges_nothing_and_takes_back_w
     b.catch_up("d", &a);
     let begun = a.connect("d");
     begun.execute_batch("PRAGMA cache_size=1; BEGIN; INSERT INTO t SELECT randomblob(5000) FROM (VALUES (1),(2),(3),(4),(5),(6),(7),(8))").unwrap();
-    a.signal(Signal::STOP);
+    let stopped = Stopped::now(&a);
     b.wait_for("node is primary");
     // Not by another process: it would close what it inherits of the first mount, which does not answer.
     b.connect("d").execute_batch("INSERT INTO t VALUES (2)").unwrap();
-    a.signal(Signal::CONT);
+    drop(stopped);
     let refused = begun.execute_batch("COMMIT").unwrap_err();
     assert!(refused.sqlite_error_code().is_some(), "{refused}");
     let _it_may_be_rolled_back_already = begun.execute_batch("ROLLBACK");
@@ -282,11 +299,4 @@ fn an_empty_node_does_not_take_over_from_a_cluster() {
     a.wait_for("node is primary");
     b.catch_up("d", &a);
     assert_eq!(count(&b.connect("d")), 1);
-}
-
-impl Node {
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
 }

@@ -109,7 +109,11 @@ async fn a_deadline_kills_all_that_was_started(machine: &mut Machine) {
             timed_out: true
         }
     );
-    assert!(begun.elapsed() < Duration::from_secs(500), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(500),
+        "{:?}",
+        begun.elapsed()
+    );
     assert_eq!(machine.sh("ps -o args | grep -c '^sleep 777' || true").await, "0");
 }
 
@@ -194,7 +198,11 @@ async fn what_is_left_behind_holds_nothing_up(machine: &mut Machine) {
     let begun = Instant::now();
     let done = machine.exec(sh("sleep 555 & echo left"), b"").await;
     assert_eq!((exited(&done).code, &done.stdout[..]), (Some(0), &b"left\n"[..]));
-    assert!(begun.elapsed() < Duration::from_secs(500), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(500),
+        "{:?}",
+        begun.elapsed()
+    );
     assert_eq!(machine.sh("ps -o args | grep -c '^sleep 555'").await, "1");
     // Its parent is gone: PID 1 is the one to collect it.
     machine

@@ -415,12 +415,7 @@ fn a_kill_at_any_event_leaves_old_or_new() {
 struct NoSync(RealDisk, AtomicBool);
 
 impl Disk for NoSync {
-    fn open(
-        &self,
-        label: &'static str,
-        path: &Path,
-        options: OpenOptions,
-    ) -> io::Result<Box<dyn crashsafe::DiskFile>> {
+    fn open(&self, label: &'static str, path: &Path, options: OpenOptions) -> io::Result<Box<dyn DiskFile>> {
         self.0.open(label, path, options)
     }
     fn create_dir_all(&self, label: &'static str, path: &Path) -> io::Result<()> {
