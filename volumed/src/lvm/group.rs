@@ -5,7 +5,8 @@
 //! read again, and that reading decides. The exit code says why it does not hold.
 //!
 //! Nor is a change on the disk when LVM returns: LVM 2.03 writes its metadata past the page cache and never flushes the
-//! device. So the physical volumes are flushed before the group is read or changed again: what a reading shows is durable.
+//! device. So the physical volumes are flushed after a reading that shows a state of the group not flushed before, whoever
+//! made it, and before the reading is told to anybody: what it shows is durable.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,9 @@ use super::report::{self, LV_FIELDS, Lv, ReportError, VG_FIELDS, Vg};
 use super::status::{self, PoolStatus, SnapshotStatus, StatusError};
 use super::tags;
 use crate::command::{CommandError, Commands, Invocation, Output, Program};
+
+#[cfg(test)]
+mod tests;
 
 /// Which devices LVM may look at. Never all: a guest's own physical volume inside one of our volumes is not ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,11 +85,12 @@ impl Report {
 pub struct VolumeGroup {
     settings: GroupSettings,
     commands: Arc<dyn Commands>,
-    /// Whether nothing was changed since the last flush.
-    turn: Mutex<bool>,
+    turn: Mutex<Option<u64>>,
 }
 
-type Turn<'a> = MutexGuard<'a, bool>;
+/// The right to run commands, with the number of the group's newest state that is on the disks for sure. None after a
+/// command that may have written a newer one.
+type Turn<'a> = MutexGuard<'a, Option<u64>>;
 
 impl VolumeGroup {
     /// Drives a group by `commands`.
@@ -94,7 +99,7 @@ impl VolumeGroup {
             settings,
             commands,
             // An earlier process may have been killed between a change and its flush.
-            turn: Mutex::new(false),
+            turn: Mutex::new(None),
         }
     }
 
@@ -166,7 +171,6 @@ impl VolumeGroup {
     }
 
     async fn read(&self, turn: &mut Turn<'_>) -> Result<Report, GroupError> {
-        self.flush(turn).await?;
         let form = ["--reportformat", "json", "--units", "b", "--nosuffix", "-o"];
         let fields = format!("{LV_FIELDS},{VG_FIELDS}");
         let lvs = [&["-a"], &form[..], &[&fields, self.name()]].concat();
@@ -179,6 +183,10 @@ impl VolumeGroup {
                 report::vg(&self.commands.succeed(&self.lvm("vgs", &vgs)).await?)?
             }
         };
+        if **turn != Some(vg.seqno) {
+            self.flush().await?;
+            **turn = Some(vg.seqno);
+        }
         Ok(Report { vg, lvs })
     }
 
@@ -241,8 +249,11 @@ impl VolumeGroup {
         turn: &mut Turn<'_>,
         call: &Invocation,
     ) -> Result<Result<Output, CommandError>, GroupError> {
-        self.flush(turn).await?;
-        **turn = false;
+        if turn.is_none() {
+            self.flush().await?;
+        }
+        // Before the command: this future may be dropped while it runs.
+        **turn = None;
         Ok(self.commands.run(call).await)
     }
 
@@ -276,10 +287,7 @@ impl VolumeGroup {
     }
 
     /// Makes durable what LVM wrote last.
-    async fn flush(&self, turn: &mut Turn<'_>) -> Result<(), GroupError> {
-        if **turn {
-            return Ok(());
-        }
+    async fn flush(&self) -> Result<(), GroupError> {
         let devices = match &self.settings.scope {
             Scope::Devices(devices) => devices.clone(),
             Scope::File(_) => {
@@ -298,7 +306,6 @@ impl VolumeGroup {
                 flushed => drop(flushed?),
             }
         }
-        **turn = true;
         Ok(())
     }
 

@@ -63,6 +63,8 @@ pub(super) struct State {
     halfway: bool,
     /// LVM wrote, and a power cut would take it.
     unflushed: bool,
+    /// And it was read meanwhile.
+    seen_unflushed: bool,
     /// The group's disks are not there.
     pub(super) absent: bool,
     /// Nor can LVM read what is there.
@@ -352,6 +354,27 @@ impl FakeLvm {
     }
 }
 
+impl State {
+    /// What a power cut would take is neither built upon nor believed.
+    fn must_be_flushed(&mut self, call: &Invocation, changes: bool) {
+        match call.program {
+            Program::Sync => (self.unflushed, self.seen_unflushed) = (false, false),
+            Program::Lvm => {
+                // `vgs` is the second half of a reading.
+                let kept = !self.seen_unflushed || call.args[0] == "vgs";
+                assert!(
+                    kept && !(changes && self.unflushed),
+                    "what LVM wrote before was not flushed: {}",
+                    call.line()
+                );
+                self.seen_unflushed = self.unflushed;
+                self.unflushed |= changes;
+            }
+            _ => {}
+        }
+    }
+}
+
 #[async_trait]
 impl Commands for FakeLvm {
     async fn run(&self, call: &Invocation) -> Result<Output, CommandError> {
@@ -365,16 +388,7 @@ impl Commands for FakeLvm {
         }
         state.lines.push(call.line());
         let changes = call.program == Program::Lvm && !matches!(call.args[0].as_str(), "vgs" | "lvs");
-        if call.program == Program::Sync {
-            state.unflushed = false;
-        } else if call.program == Program::Lvm {
-            assert!(
-                !state.unflushed,
-                "what LVM wrote before was not flushed: {}",
-                call.line()
-            );
-            state.unflushed = changes;
-        }
+        state.must_be_flushed(call, changes);
         let mut fault = None;
         if changes {
             state.changes += 1;
