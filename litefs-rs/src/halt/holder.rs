@@ -201,7 +201,9 @@ impl Forward for Hold {
                 }
                 Err(RequestError::Status { said, .. }) => {
                     self.engine().end();
-                    return Err(ForwardError::Refused(said));
+                    // A primary that began anew knows nothing of the lock, and may have the transaction.
+                    let unknown = unanswered.map(|lost| format!("{lost}; then {said}"));
+                    return Err(unknown.map_or(ForwardError::Refused(said), ForwardError::Unknown));
                 }
                 Err(error) => unanswered = Some(chain(&error)),
             }

@@ -417,6 +417,8 @@ enum Between {
     LosesOneAnswer,
     /// The lock is granted; of all that is asked later the primary hears, and the replica does not hear of it.
     LosesAnswers,
+    /// The answer to the first transaction is lost, and when it is brought again the lock is unknown.
+    BeganAnew,
 }
 
 /// Passes requests on.
@@ -500,7 +502,13 @@ async fn pass(
         response
     };
     match (between, line.as_str()) {
-        (Between::LosesOneAnswer, "POST /tx") if !again => return Err(std::io::ErrorKind::BrokenPipe.into()),
+        (Between::LosesOneAnswer | Between::BeganAnew, "POST /tx") if !again => {
+            return Err(std::io::ErrorKind::BrokenPipe.into());
+        }
+        (Between::BeganAnew, "POST /tx") => {
+            let said = "halt lock is not held".to_owned();
+            return Ok(with_status(StatusCode::INTERNAL_SERVER_ERROR, said));
+        }
         (Between::LosesAnswers, "POST /tx") => {
             return Ok(with_status(StatusCode::BAD_GATEWAY, "lost".to_owned()));
         }
@@ -565,7 +573,16 @@ fn a_transaction_whose_answer_was_lost_is_brought_again_and_counts_once() {
 
 #[test]
 fn a_transaction_of_which_nobody_says_whether_it_counts_fails_and_comes_back_with_the_stream() {
-    let (_first, primary, _second, replica, _proxy) = pair_with(Between::LosesAnswers);
+    fails_and_comes_back(Between::LosesAnswers);
+}
+
+#[test]
+fn a_transaction_of_a_lock_that_a_primary_forgot_fails_and_comes_back_with_the_stream() {
+    fails_and_comes_back(Between::BeganAnew);
+}
+
+fn fails_and_comes_back(between: Between) {
+    let (_first, primary, _second, replica, _proxy) = pair_with(between);
     primary.shell("a", "CREATE TABLE t (v)");
     replica.catch_up("a", &primary);
     let lock = take(&replica, "a");
