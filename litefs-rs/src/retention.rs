@@ -7,7 +7,10 @@ use std::{
 
 use ltx::FileName;
 
-use crate::store::{Slot, Store};
+use crate::{
+    db::Database,
+    store::{Refusal, Slot, Store, chain},
+};
 
 /// Removes LTX files of a database that are older than `age`; never the newest.
 ///
@@ -32,6 +35,15 @@ pub fn enforce(store: &Store, slot: &Slot, age: Duration, now: SystemTime) -> io
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(error),
         };
+        if old && removed == 0 {
+            // What is not durable by itself stands upon what is before it.
+            let mut state = slot.lane().take();
+            match store.with(slot, &mut state, Database::make_durable) {
+                // One that is not served makes none.
+                Ok(()) | Err(Refusal::Broken) => {}
+                Err(error) => return Err(io::Error::other(chain(&error))),
+            }
+        }
         if old {
             disk.remove_file("retention", &path)?;
             removed += 1;

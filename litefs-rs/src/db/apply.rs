@@ -123,6 +123,7 @@ impl Database {
         let (header, pos) = (incoming.decoded.header, incoming.decoded.pos);
         let dropped = header.commit_pages == 0;
         self.check_follows(&incoming)?;
+        self.make_durable().map_err(ApplyError::Log)?;
         // What the log holds is in the database before its pages are overwritten, and the log is begun anew.
         let emptied = if self.capture.in_log().next().is_some() {
             self.put_log_away()?

@@ -20,14 +20,14 @@ pub use messages::{CommitPoint, GiveUp, Input, Output, PagePlace, Trigger};
 
 use std::{collections::BTreeMap, io};
 
-use ltx::{PageSize, Pgno, WalSpan};
+use ltx::{PageSize, Pgno};
 
 use super::{
     files::{FileKind, Files},
     locks::{LockByte, Locks, Mode},
     page::{DatabaseHeader, ReadHeaderError},
     rollback_journal,
-    wal::{self, WalHeader, WalPlace},
+    wal::{self, WalHeader, WalPlace, WalTransactions},
 };
 use byte_ranges::ByteRanges;
 
@@ -434,28 +434,9 @@ impl Capture {
                 database: before,
             });
         }
-        let mut pages = BTreeMap::new();
-        for pgno in (self.pages + 1..=found.commit_pages).filter_map(Pgno::new) {
-            let in_log = log.pages.get(&pgno).map(|offset| in_log(*offset));
-            pages.insert(pgno, in_log.unwrap_or_else(|| in_database(page_size, pgno)));
-        }
-        pages.extend(found.pages.iter().map(|(pgno, offset)| (*pgno, in_log(*offset))));
-        pages.retain(|pgno, _| pgno.get() <= found.commit_pages && *pgno != page_size.lock_page());
+        let point = in_log_from(&log.header, log.captured, &found, self.pages, &log.pages);
         self.sync_before_commit(FileKind::Wal, self.log_unsynced, out);
-        out.push(Output::Commit(CommitPoint {
-            trigger: Trigger::Unlock,
-            page_size,
-            resizes_pages: false,
-            commit_pages: found.commit_pages,
-            pages,
-            wal: Some(WalSpan {
-                offset_bytes: log.captured.offset,
-                size_bytes: found.end.offset - log.captured.offset,
-                salt1: log.header.salts.0,
-                salt2: log.header.salts.1,
-            }),
-            wal_end: Some(found.end),
-        }));
+        out.push(Output::Commit(point));
         Ok(())
     }
 
@@ -489,6 +470,42 @@ impl Capture {
             }
             _ => self.written.clear(),
         }
+    }
+}
+
+/// What was appended to a log.
+///
+/// * `from`: where it begins.
+/// * `pages_before`: of the database before it.
+/// * `older`: where pages stand in the log before it.
+pub(super) fn in_log_from(
+    log: &WalHeader,
+    from: WalPlace,
+    appended: &WalTransactions,
+    pages_before: u32,
+    older: &BTreeMap<Pgno, u64>,
+) -> CommitPoint {
+    let (page_size, commit_pages) = (log.page_size, appended.commit_pages);
+    let mut pages = BTreeMap::new();
+    for pgno in (pages_before + 1..=commit_pages).filter_map(Pgno::new) {
+        let in_log = older.get(&pgno).map(|offset| in_log(*offset));
+        pages.insert(pgno, in_log.unwrap_or_else(|| in_database(page_size, pgno)));
+    }
+    pages.extend(
+        appended
+            .pages
+            .iter()
+            .map(|(pgno, offset)| (*pgno, in_log(*offset))),
+    );
+    pages.retain(|pgno, _| pgno.get() <= commit_pages && *pgno != page_size.lock_page());
+    CommitPoint {
+        trigger: Trigger::Unlock,
+        page_size,
+        resizes_pages: false,
+        commit_pages,
+        pages,
+        wal: Some(log.span(from, appended.end)),
+        wal_end: Some(appended.end),
     }
 }
 

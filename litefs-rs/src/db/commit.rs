@@ -11,11 +11,11 @@ use std::{
 };
 
 use crashsafe::Disk;
-use ltx::{Checksum, Flags, Header, NodeId, PageSize, Pgno, Pos};
+use ltx::{Checksum, FileName, Flags, Header, NodeId, PageSize, Pgno, Pos};
 
 use super::{capture::CommitPoint, checksum::PageChecksums, files::Files};
 use ltx_file::PreparedFile;
-pub(super) use ltx_file::{Pages, write as write_file};
+pub(super) use ltx_file::{Durable, Pages, sync as sync_files, write as write_file};
 
 /// What an LTX file says of its making.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,12 +58,15 @@ pub struct History {
     pos: Pos,
     page_size: Option<PageSize>,
     checksums: PageChecksums,
+    /// Files of transactions that the log makes durable, the newest last.
+    in_log: Vec<FileName>,
 }
 
-/// A transaction whose LTX files are written and durable, but do not count yet.
+/// A transaction whose LTX files are written, and durable or not needed to be, but do not count yet.
 #[derive(Debug)]
 #[must_use]
 pub struct Prepared {
+    durable: Durable,
     /// In the order of their transactions.
     files: Vec<PreparedFile>,
     pos: Pos,
@@ -89,6 +92,7 @@ impl History {
             pos,
             page_size,
             checksums,
+            in_log: Vec::new(),
         }
     }
 
@@ -110,19 +114,20 @@ impl History {
         &self.checksums
     }
 
-    /// Writes a transaction's LTX file beside its place, durably. Nothing comes of it when no page has changed.
+    /// Writes a transaction's LTX file beside its place. Nothing comes of it when no page has changed.
     ///
     /// A transaction that changes the page size becomes two files, since none can say so: the first deletes the database,
     /// the second makes it again.
     ///
     /// # Errors
     /// A page cannot be read, or the file cannot be written. Nothing has changed.
-    pub fn prepare<F: Files + ?Sized>(
+    pub(super) fn prepare<F: Files + ?Sized>(
         &self,
         disk: &dyn Disk,
         files: &F,
         point: &CommitPoint,
         origin: Origin,
+        durable: Durable,
     ) -> Result<Option<Prepared>, CommitError> {
         let drops = point.commit_pages == 0;
         let mut prepared = Vec::new();
@@ -130,7 +135,8 @@ impl History {
         if point.resizes_pages || drops {
             let page_size = self.page_size.unwrap_or(point.page_size);
             let header = origin.header(before, page_size, 0)?;
-            let file = write_file(disk, &self.directory, header, &Pages::none(files), |_| {
+            let none = Pages::none(files);
+            let file = write_file(disk, &self.directory, header, durable, &none, |_| {
                 Checksum::EMPTY_DATABASE
             })?;
             before = file.pos;
@@ -151,7 +157,7 @@ impl History {
                 files,
                 places: &point.pages,
             };
-            let file = write_file(disk, &self.directory, header, &pages, |pages| {
+            let file = write_file(disk, &self.directory, header, durable, &pages, |pages| {
                 let after = checksums.after(point.commit_pages, &pages);
                 changed = pages;
                 after
@@ -164,6 +170,7 @@ impl History {
             }
         }
         Ok(Some(Prepared {
+            durable,
             files: prepared,
             pos: before,
             page_size: point.page_size,
@@ -173,14 +180,19 @@ impl History {
         }))
     }
 
-    /// Lets a transaction count: durably in its place, the position moves on.
+    /// Lets a transaction count: its files get their names, the position moves on.
     ///
     /// # Errors
     /// The disk fails. Whether the transaction counts is then for the next start to see: the node must stop.
-    pub fn publish(&mut self, disk: &dyn Disk, prepared: Prepared) -> Result<Pos, CommitError> {
+    pub(super) fn publish(&mut self, disk: &dyn Disk, prepared: Prepared) -> Result<Pos, CommitError> {
+        match prepared.durable {
+            // Nothing stands upon what could be lost.
+            Durable::ByItself => self.make_durable(disk)?,
+            Durable::ByLog => self.in_log.extend(prepared.files.iter().map(|file| file.name)),
+        }
         // The last file first: alone it is a database as good as both, and the first alone would be none.
         for file in prepared.files.iter().rev() {
-            file.publish(disk, &self.directory)?;
+            file.publish(disk, &self.directory, prepared.durable)?;
         }
         if prepared.begins_anew || self.page_size.is_none() {
             self.checksums = PageChecksums::new(prepared.page_size);
@@ -195,6 +207,16 @@ impl History {
             self.pos
         );
         Ok(self.pos)
+    }
+
+    /// Makes all transactions durable by their own files: the log that has them goes.
+    ///
+    /// # Errors
+    /// The disk fails. The log must stay, and the node must stop.
+    pub(super) fn make_durable(&mut self, disk: &dyn Disk) -> Result<(), CommitError> {
+        sync_files(disk, &self.directory, self.in_log.iter().copied())?;
+        self.in_log.clear();
+        Ok(())
     }
 
     /// Takes over a transaction that another node made and whose file is in its place. Its pages may still be on their way

@@ -12,12 +12,12 @@ use ltx::{Flags, NodeId, Pgno, Pos};
 
 use super::{
     capture::{Capture, CaptureError, CommitPoint, GiveUp, Input, Output, Trigger},
-    commit::{CommitError, History, Origin, Prepared},
+    commit::{CommitError, Durable, History, Origin, Prepared},
     database_files::DatabaseFiles,
     files::FileKind,
     forward::Forward,
     kept_checksums,
-    locks::{Conflict, Locks, Owner, Request},
+    locks::{Conflict, LockByte, Locks, Owner, Request},
     primacy::Primacy,
     recover::{RecoverError, Recovered, Unsent, recover},
     rollback_journal,
@@ -51,7 +51,7 @@ pub struct Node {
 /// One database: its files, its locks, its transactions.
 ///
 /// Calls are made one at a time, in the order in which applications made them. A call that ends a transaction returns when
-/// that transaction is durable here.
+/// that transaction is durable here: by its LTX file, or on who is primary for good by the log that SQLite wrote.
 #[derive(Debug)]
 pub struct Database {
     pub(super) node: Node,
@@ -62,6 +62,8 @@ pub struct Database {
     pub(super) history: History,
     /// Pages whose checksum is believed, and was not computed by this process.
     pub(super) unverified: Option<Pgno>,
+    /// Whether the checkpoint that is under way copies nothing but what LTX files make durable.
+    checkpoint_covered: bool,
     /// Who reads the database as it was.
     pub(super) snapshots: Vec<Weak<Mutex<Kept>>>,
     /// The epoch under which applications may make transactions here.
@@ -135,6 +137,7 @@ impl Database {
             files,
             history,
             unverified,
+            checkpoint_covered: false,
             snapshots: Vec::new(),
             admitted,
             forward: None,
@@ -190,6 +193,11 @@ impl Database {
     /// # Errors
     /// The bytes may not be written, or end a transaction that cannot be committed; or as the disk.
     pub fn write(&mut self, file: FileKind, data: &[u8], offset: u64) -> Result<(), DatabaseError> {
+        match file {
+            FileKind::Database => self.make_durable_before_checkpoint()?,
+            FileKind::Wal if offset == 0 => self.make_durable()?,
+            FileKind::Wal | FileKind::RollbackJournal | FileKind::Shm => {}
+        }
         self.tell(Input::Write { file, offset, data })?;
         if file == FileKind::Database {
             let to = offset.saturating_add(data.len() as u64);
@@ -203,6 +211,9 @@ impl Database {
     /// # Errors
     /// The file may not be cut, or that ends a transaction that cannot be committed; or as the disk.
     pub fn truncate(&mut self, file: FileKind, len: u64) -> Result<(), DatabaseError> {
+        if matches!(file, FileKind::Database | FileKind::Wal) {
+            self.make_durable()?;
+        }
         self.tell(Input::Truncate { file, len })?;
         if file == FileKind::Database {
             self.keep_for_snapshots(len, u64::MAX).map_err(disk(file))?;
@@ -215,6 +226,9 @@ impl Database {
     /// # Errors
     /// That ends a transaction that cannot be committed; or as the disk.
     pub fn unlink(&mut self, file: FileKind) -> Result<(), DatabaseError> {
+        if matches!(file, FileKind::Database | FileKind::Wal) {
+            self.make_durable()?;
+        }
         self.tell(Input::Unlink { file })?;
         if file != FileKind::Database {
             return self.files.unlink(file).map_err(disk(file));
@@ -249,6 +263,7 @@ impl Database {
             return Err(DatabaseError::Locked(conflict));
         }
         for lock in self.locks.given_up(request) {
+            self.checkpoint_covered &= lock != LockByte::WalCheckpoint;
             let by = GiveUp::Request;
             // Applications do not hear of it: SQLite has told them that they succeeded.
             self.tell(Input::GiveUp { lock, by })
@@ -265,6 +280,7 @@ impl Database {
         let request = Request::close(owner, file);
         let mut told = Ok(());
         for lock in self.locks.given_up(&request) {
+            self.checkpoint_covered &= lock != LockByte::WalCheckpoint;
             let by = GiveUp::Close;
             told = told.and(self.tell(Input::GiveUp { lock, by }));
         }
@@ -356,11 +372,34 @@ impl Database {
         }
     }
 
+    /// Makes all transactions durable by their own LTX files: what SQLite has synced of its log is not needed for that any more.
+    ///
+    /// # Errors
+    /// The disk fails; the node must stop.
+    pub fn make_durable(&mut self) -> Result<(), DatabaseError> {
+        let made = self.history.make_durable(&*self.node.disk);
+        made.map_err(DatabaseError::Undecided)
+    }
+
+    /// The log alone tells how the database was before a transaction only while pages of the transaction are not copied over it.
+    /// SQLite decides what it copies while it holds the lock of checkpoints, before its first page.
+    fn make_durable_before_checkpoint(&mut self) -> Result<(), DatabaseError> {
+        if !self.checkpoint_covered {
+            self.make_durable()?;
+            self.checkpoint_covered = self.locks.state(LockByte::WalCheckpoint).is_some();
+        }
+        Ok(())
+    }
+
     fn prepare_point(&self, point: &CommitPoint) -> Result<Option<(Prepared, Authority)>, CommitError> {
         let disk = &*self.node.disk;
-        let prepared = self
-            .history
-            .prepare(disk, &self.files, point, self.node.origin())?;
+        let durable = match point.wal {
+            Some(_) if self.node.primacy.is_for_good() => Durable::ByLog,
+            // Another may be primary when this node starts again: then nobody asks the log.
+            Some(_) | None => Durable::ByItself,
+        };
+        let origin = self.node.origin();
+        let prepared = self.history.prepare(disk, &self.files, point, origin, durable)?;
         let Some(prepared) = prepared else {
             // A rollback ends the same way, and is nobody's matter.
             return Ok(None);

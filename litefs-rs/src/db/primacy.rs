@@ -19,6 +19,8 @@ pub struct Primacy {
     right: Arc<Right>,
     /// The epoch for which databases are made ready.
     begun: Arc<AtomicU64>,
+    /// Whether this node is primary for good: after a restart, too.
+    for_good: bool,
 }
 
 impl Primacy {
@@ -28,16 +30,18 @@ impl Primacy {
         Self {
             right,
             begun: Arc::new(AtomicU64::new(NOBODY)),
+            for_good: false,
         }
     }
 
     /// Makes that of a node whose role never changes.
     #[must_use]
     pub fn fixed(role: Role) -> Self {
-        let primacy = Self::under(Arc::new(match role {
+        let mut primacy = Self::under(Arc::new(match role {
             Role::Primary => Right::forever(),
             Role::Replica => Right::default(),
         }));
+        primacy.for_good = role == Role::Primary;
         if role == Role::Primary {
             primacy.begin(Epoch::NONE);
         }
@@ -71,6 +75,12 @@ impl Primacy {
     #[must_use]
     pub fn lasts(&self, epoch: Epoch) -> bool {
         self.right.lasts(epoch)
+    }
+
+    /// Tells whether this node is primary whenever it runs: what SQLite's log holds at its next start will count then as well.
+    #[must_use]
+    pub fn is_for_good(&self) -> bool {
+        self.for_good
     }
 
     /// Returns who makes transactions.

@@ -2,11 +2,12 @@
 //!
 //! The newest LTX file says where the database stands. A rollback journal that is live is played back: if it was that
 //! file's transaction, the file is applied. Playing back leaves pages that nobody uses as the transaction left them; and what
-//! the log holds behind that file was committed for SQLite and not yet for us. Either becomes the next LTX file, if this
-//! node may make one.
+//! the log holds behind that file was committed for SQLite, and not yet for us, or by a file that was not synced. Either becomes
+//! LTX files, if this node may make some.
 
 mod error;
 mod journal;
+mod left_log;
 mod newest;
 
 pub use error::RecoverError;
@@ -17,17 +18,18 @@ use crashsafe::Disk;
 use ltx::{Checksum, PageSize, Pgno, Pos, WalSpan};
 
 use super::{
-    capture::{PagePlace, in_database, in_log, read_page},
+    capture::{PagePlace, in_database, in_log, in_log_from, read_page},
     checksum::PageChecksums,
-    commit::{History, Origin, Pages, write_file},
+    commit::{Durable, History, Origin, Pages, sync_files, write_file},
     database_files::{DatabaseFiles, ltx_directory},
     files::{FileKind, Files as _},
-    page::{DatabaseHeader, JournalMode, ReadHeaderError},
+    page::{DatabaseHeader, ReadHeaderError},
     rollback_journal,
-    wal::{self, WalHeader, WalPlace},
+    wal::WalPlace,
 };
 use journal::Undone;
-use newest::Newest;
+use left_log::{LeftLog, Offsets};
+use newest::{Found, Newest};
 
 /// What becomes of what SQLite did and what has no LTX file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,23 +69,46 @@ pub fn recover(
     let ltx_directory = ltx_directory(directory);
     crashsafe::create_dir_durable(&*disk, "recover", &ltx_directory)?;
     newest::sweep(&*disk, &ltx_directory)?;
-    let newest = newest::find(&*disk, &ltx_directory)?;
     let mut files = DatabaseFiles::open(Arc::clone(&disk), directory.to_path_buf())?;
     files.unlink(FileKind::Shm)?;
+    let log = LeftLog::read(&files)?;
+    let kept = log.filter(|log| matches!(unsent, Unsent::Keep(_)) && !log.is_replicas());
+    let Found {
+        newest,
+        in_log,
+        lost,
+        why,
+    } = newest::find(&*disk, &ltx_directory, kept.as_ref().map(|log| &log.header))?;
     let undone = journal::undo(&mut files, newest.as_ref(), super_journal_exists)?;
-    let mut found = State::read(&files, newest.as_ref(), unsent)?;
-    let step = found.next_step(&files, &ltx_directory, newest.as_ref(), undone)?;
+    let mut found = State::read(&files, log, newest.as_ref(), unsent)?;
     let mut made = None;
-    let pos = match (step, unsent) {
-        (Step::Rest(pos), _) => pos,
-        (Step::Apply, _) => found.apply(&mut files, &ltx_directory, newest.as_ref())?,
-        (Step::Make { before, .. }, Unsent::Keep(origin)) => {
-            let pos = found.make(&mut files, &ltx_directory, before, origin)?;
-            made = Some(pos);
-            pos
-        }
-        (Step::Make { otherwise, .. }, Unsent::Drop) => return Err(otherwise),
+    if let (Some(log), Some(newest), Unsent::Keep(origin)) = (kept, &newest, unsent) {
+        made = found.replay(&mut files, &ltx_directory, log, newest, origin)?;
+    }
+    let pos = match made {
+        Some(pos) => pos,
+        None => match found.next_step(&files, &ltx_directory, newest.as_ref(), undone)? {
+            Step::Rest(pos) => pos,
+            Step::Apply => found.apply(&mut files, &ltx_directory, newest.as_ref())?,
+            Step::Make { before, otherwise } => match unsent {
+                Unsent::Keep(origin) => {
+                    let span = found
+                        .end
+                        .zip(log)
+                        .map(|(end, log)| log.header.span(log.first(), end));
+                    let pos = found.make(&mut files, &ltx_directory, before, origin, span, 0)?;
+                    made = Some(pos);
+                    pos
+                }
+                Unsent::Drop => return Err(otherwise),
+            },
+        },
     };
+    if let Some(why) = why {
+        newest::replaced(&*disk, &ltx_directory, pos, &lost, why)?;
+    }
+    // The log goes, which had what was not synced.
+    sync_files(&*disk, &ltx_directory, in_log)?;
     found.settle(&mut files)?;
     files.unlink(FileKind::RollbackJournal)?;
     files.sync_names()?;
@@ -112,15 +137,20 @@ pub enum Inspected {
 /// The disk fails, or the files say different things.
 pub fn inspect(disk: Arc<dyn Disk>, directory: &Path) -> Result<Inspected, RecoverError> {
     let ltx_directory = ltx_directory(directory);
-    let newest = match disk.stat(&ltx_directory)? {
-        Some(_) => newest::find(&*disk, &ltx_directory)?,
-        None => None,
+    let files = DatabaseFiles::open(Arc::clone(&disk), directory.to_path_buf())?;
+    let log = LeftLog::read(&files)?;
+    let found = match disk.stat(&ltx_directory)? {
+        Some(_) => {
+            let kept = log.as_ref().filter(|log| !log.is_replicas());
+            newest::find(&*disk, &ltx_directory, kept.map(|log| &log.header))?
+        }
+        None => Found::default(),
     };
-    let files = DatabaseFiles::open(disk, directory.to_path_buf())?;
-    if rollback_journal::is_live(&files)? {
+    if rollback_journal::is_live(&files)? || !found.lost.is_empty() {
         return Ok(Inspected::Unfinished);
     }
-    let found = State::read(&files, newest.as_ref(), Unsent::Drop)?;
+    let newest = found.newest;
+    let found = State::read(&files, log, newest.as_ref(), Unsent::Drop)?;
     match found.next_step(&files, &ltx_directory, newest.as_ref(), Undone::Nothing)? {
         Step::Rest(pos) => Ok(Inspected::At(pos)),
         Step::Apply => Ok(Inspected::Unfinished),
@@ -147,73 +177,53 @@ struct State {
     page_size: Option<PageSize>,
     checksums: PageChecksums,
     /// Where the pages are that stand in the log.
-    log: BTreeMap<Pgno, PagePlace>,
+    log: Offsets,
+    /// Behind the last transaction of the log that is in here.
+    end: Option<WalPlace>,
     /// Whether there is a log at all.
     has_log: bool,
-    tail: Option<Tail>,
-}
-
-/// The part of the log that has no LTX file.
-#[derive(Debug, Clone, Copy)]
-struct Tail {
-    span: WalSpan,
-    /// What the database had before.
-    pages_before: u32,
 }
 
 impl State {
-    fn read(files: &DatabaseFiles, newest: Option<&Newest>, unsent: Unsent) -> Result<Self, RecoverError> {
+    /// Reads what has LTX files; where there are none, what has to be in the first.
+    fn read(
+        files: &DatabaseFiles,
+        log: Option<LeftLog>,
+        newest: Option<&Newest>,
+        unsent: Unsent,
+    ) -> Result<Self, RecoverError> {
+        let first = newest.is_none() && matches!(unsent, Unsent::Keep(_));
+        let limit = log.map_or(0, |log| match log.is_replicas() || first {
+            true => u64::MAX,
+            false => log.covered_end(newest),
+        });
+        Self::read_up_to(files, log, limit)
+    }
+
+    /// * `limit`: no frame of the log counts that ends behind it, in bytes.
+    fn read_up_to(files: &DatabaseFiles, log: Option<LeftLog>, limit: u64) -> Result<Self, RecoverError> {
         let mut state = Self {
             page_size: None,
             checksums: PageChecksums::default(),
-            log: BTreeMap::new(),
+            log: Offsets::new(),
+            end: None,
             has_log: files.exists(FileKind::Wal),
-            tail: None,
         };
         let Some(header) = DatabaseHeader::read(files)? else {
             return Ok(state);
         };
         state.page_size = Some(header.page_size);
-        let mut committed_pages = None;
-        // A log beside a database that has none is left from before, and was copied then.
-        if header.journal_mode == JournalMode::Wal
-            && let Some((log, checksum)) = WalHeader::read(files)?
-            && log.page_size == header.page_size
-        {
-            let covered = newest.and_then(|newest| newest.decoded.header.wal);
-            let covered = covered.filter(|span| (span.salt1, span.salt2) == log.salts);
-            let covered_end = covered.map_or(wal::HEADER_BYTES as u64, |span| {
-                span.offset_bytes + span.size_bytes
-            });
-            // All of it has LTX files, which say nothing of where it stands.
-            let replicas = log.sequence == wal::REPLICAS;
-            let limit = match unsent {
-                Unsent::Keep(_) => u64::MAX,
-                Unsent::Drop if replicas => u64::MAX,
-                Unsent::Drop => covered_end,
-            };
-            if let Some(found) = wal::transactions(files, &log, WalPlace::first(checksum), limit)? {
-                let pages = found.commit_pages;
-                committed_pages = Some(pages);
-                state.log = found
-                    .pages
-                    .iter()
-                    .map(|(pgno, offset)| (*pgno, in_log(*offset)))
-                    .collect();
-                state.log.retain(|pgno, _| pgno.get() <= pages);
-                state.tail = (!replicas && found.end.offset > covered_end).then(|| Tail {
-                    span: WalSpan {
-                        offset_bytes: covered_end,
-                        size_bytes: found.end.offset - covered_end,
-                        salt1: log.salts.0,
-                        salt2: log.salts.1,
-                    },
-                    pages_before: newest.map_or(0, |newest| newest.decoded.header.commit_pages),
-                });
+        let in_log = match log {
+            Some(log) => log.up_to(files, limit)?,
+            None => None,
+        };
+        let pages = match in_log {
+            Some(in_log) => {
+                state.log = in_log.pages;
+                state.log.retain(|pgno, _| pgno.get() <= in_log.commit_pages);
+                state.end = Some(in_log.end);
+                in_log.commit_pages
             }
-        }
-        let pages = match committed_pages {
-            Some(pages) => pages,
             None => header
                 .pages(files.len(FileKind::Database)?)
                 .map_err(ReadHeaderError::Header)?,
@@ -234,7 +244,7 @@ impl State {
     }
 
     fn place(&self, page_size: PageSize, pgno: Pgno) -> PagePlace {
-        let in_log = self.log.get(&pgno).copied();
+        let in_log = self.log.get(&pgno).map(|offset| in_log(*offset));
         in_log.unwrap_or_else(|| in_database(page_size, pgno))
     }
 
@@ -264,12 +274,6 @@ impl State {
             after: after.checksum,
             found,
         };
-        if self.tail.is_some() {
-            return Ok(Step::Make {
-                before: after,
-                otherwise,
-            });
-        }
         let rest_or_make = |pos, otherwise| {
             if self.is_at(pos) {
                 Step::Rest(pos)
@@ -306,14 +310,65 @@ impl State {
         pos.checksum == self.checksum() || none_yet
     }
 
+    /// Makes LTX files of what the log holds behind the newest one, each of one transaction: those that were not durable come out
+    /// as they were. Returns the position; nothing if there is nothing in the log.
+    fn replay(
+        &mut self,
+        files: &mut DatabaseFiles,
+        ltx_directory: &Path,
+        log: LeftLog,
+        newest: &Newest,
+        origin: Origin,
+    ) -> Result<Option<Pos>, RecoverError> {
+        let mut place = self.end.unwrap_or_else(|| log.first());
+        if place.offset != log.covered_end(Some(newest)) {
+            return Ok(None);
+        }
+        let Some(first) = log.next(files, place)? else {
+            return Ok(None);
+        };
+        files.sync(FileKind::Wal)?;
+        let mut pos = newest.decoded.pos;
+        if !self.is_at(pos) {
+            // Some of its pages were copied into the database before it had a file: what it changed is not known any more.
+            *self = Self::read_up_to(files, Some(log), first.end.offset)?;
+            let span = log.header.span(place, first.end);
+            let pages_before = newest.decoded.header.commit_pages;
+            pos = self.make(files, ltx_directory, pos, origin, Some(span), pages_before)?;
+            place = first.end;
+        }
+        let checksums = std::mem::take(&mut self.checksums);
+        let mut history = History::new(ltx_directory.to_path_buf(), pos, self.page_size, checksums);
+        let disk = Arc::clone(files.disk());
+        while let Some(next) = log.next(files, place)? {
+            let pages = history.checksums().pages();
+            let point = in_log_from(&log.header, place, &next, pages, &self.log);
+            let prepared = history.prepare(&*disk, files, &point, origin, Durable::ByItself)?;
+            if let Some(prepared) = prepared {
+                history.publish(&*disk, prepared)?;
+            }
+            self.log.extend(next.pages);
+            self.log.retain(|pgno, _| pgno.get() <= next.commit_pages);
+            place = next.end;
+        }
+        self.checksums = history.checksums().clone();
+        self.page_size = history.page_size();
+        Ok(Some(history.pos()))
+    }
+
     /// Makes the LTX file after `before` of what the database holds: all of it, as nobody knows any more what changed; but
-    /// for a log's tail that says so.
+    /// for the end of a log that says so.
+    ///
+    /// * `span`: that end.
+    /// * `pages_before`: the pages of the database before it.
     fn make(
         &self,
         files: &mut DatabaseFiles,
         ltx_directory: &Path,
         before: Pos,
         origin: Origin,
+        span: Option<WalSpan>,
+        pages_before: u32,
     ) -> Result<Pos, RecoverError> {
         let Some(page_size) = self.page_size else {
             return Err(RecoverError::NoDatabase { before });
@@ -323,13 +378,17 @@ impl State {
         }
         let commit_pages = self.checksums.pages();
         let mut header = origin.header(before, page_size, commit_pages)?;
-        header.wal = self.tail.map(|tail| tail.span);
-        let mut places: BTreeMap<_, _> = match self.tail {
-            // Pages of the log before its tail come along where the tail has none: they are as they were.
-            Some(_) => self.log.clone(),
+        header.wal = span;
+        let mut places: BTreeMap<_, _> = match span {
+            // Pages of the log before its end come along where the end has none: they are as they were.
+            Some(_) => self
+                .log
+                .iter()
+                .map(|(pgno, offset)| (*pgno, in_log(*offset)))
+                .collect(),
             None => BTreeMap::new(),
         };
-        let known = self.tail.map_or(0, |tail| tail.pages_before);
+        let known = span.map_or(0, |_| pages_before);
         for pgno in (known + 1..=commit_pages).filter_map(Pgno::new) {
             places.insert(pgno, self.place(page_size, pgno));
         }
@@ -339,8 +398,11 @@ impl State {
             places: &places,
         };
         let disk = &**files.disk();
-        let file = write_file(disk, ltx_directory, header, &pages, |_| self.checksums.database())?;
-        file.publish(disk, ltx_directory)?;
+        let durable = Durable::ByItself;
+        let file = write_file(disk, ltx_directory, header, durable, &pages, |_| {
+            self.checksums.database()
+        })?;
+        file.publish(disk, ltx_directory, durable)?;
         Ok(file.pos)
     }
 
@@ -392,8 +454,8 @@ impl State {
     fn settle(&self, files: &mut DatabaseFiles) -> Result<(), RecoverError> {
         if let Some(page_size) = self.page_size {
             let mut page = vec![0; page_size.as_usize()];
-            for (pgno, place) in &self.log {
-                read_page(files, *place, &mut page)?;
+            for (pgno, offset) in &self.log {
+                read_page(files, in_log(*offset), &mut page)?;
                 files.write(FileKind::Database, &page, in_database(page_size, *pgno).offset)?;
             }
             let len = u64::from(self.checksums.pages()) * u64::from(page_size.bytes());

@@ -58,6 +58,7 @@ impl Database {
 
     /// Copies the log into the database, durably.
     pub(super) fn empty_log(&mut self) -> Result<(), DatabaseError> {
+        self.make_durable()?;
         let Some(page_size) = self.history.page_size() else {
             return Ok(());
         };

@@ -22,7 +22,7 @@
 use std::{collections::BTreeMap, io};
 
 use bytes::{Buf as _, BufMut as _};
-use ltx::{PageSize, Pgno};
+use ltx::{PageSize, Pgno, WalSpan};
 
 use super::files::{FileKind, Files, read_whole};
 
@@ -146,6 +146,17 @@ impl WalHeader {
         FRAME_HEADER_BYTES as u64 + u64::from(self.page_size.bytes())
     }
 
+    /// Returns how an LTX file names a part of the log.
+    #[must_use]
+    pub const fn span(&self, from: WalPlace, to: WalPlace) -> WalSpan {
+        WalSpan {
+            offset_bytes: from.offset,
+            size_bytes: to.offset - from.offset,
+            salt1: self.salts.0,
+            salt2: self.salts.1,
+        }
+    }
+
     /// Appends a frame to `log` and returns the checksum that the next one goes on from.
     ///
     /// * `commit_pages`: pages of the database after a transaction's last frame, 0 for the others.
@@ -222,11 +233,34 @@ pub fn transactions<F: Files + ?Sized>(
     from: WalPlace,
     limit: u64,
 ) -> io::Result<Option<WalTransactions>> {
+    read(files, header, from, limit, usize::MAX)
+}
+
+/// Reads the committed transaction that begins at `from`. Nothing when there is none.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn transaction<F: Files + ?Sized>(
+    files: &F,
+    header: &WalHeader,
+    from: WalPlace,
+) -> io::Result<Option<WalTransactions>> {
+    read(files, header, from, u64::MAX, 1)
+}
+
+fn read<F: Files + ?Sized>(
+    files: &F,
+    header: &WalHeader,
+    from: WalPlace,
+    limit: u64,
+    mut count: usize,
+) -> io::Result<Option<WalTransactions>> {
     let mut committed: Option<WalTransactions> = None;
     let mut pending = Vec::new();
     let mut place = from;
     let mut bytes = vec![0; FRAME_HEADER_BYTES + header.page_size.as_usize()];
-    while place.offset + header.frame_bytes() <= limit
+    while count > 0
+        && place.offset + header.frame_bytes() <= limit
         && read_whole(files, FileKind::Wal, &mut bytes, place.offset)?
     {
         let Some((frame, checksum)) = decode_frame(header, place.checksum, &bytes) else {
@@ -246,6 +280,7 @@ pub fn transactions<F: Files + ?Sized>(
             transactions.pages.extend(pending.drain(..));
             transactions.commit_pages = frame.commit_pages;
             transactions.end = place;
+            count -= 1;
         }
     }
     Ok(committed)

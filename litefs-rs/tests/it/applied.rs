@@ -1,8 +1,11 @@
 //! A copy of a database, made of nothing but its LTX files.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use ltx::{Checksum, Decoder, FileName, PageSize, Pgno, Pos, Version};
+use ltx::{Checksum, Decoder, FileName, PageSize, Pgno, Pos, Txid, Version};
 
 /// What one gets who applies every transaction in its order.
 #[derive(Debug)]
@@ -12,6 +15,8 @@ pub(crate) struct Applied {
     pub(crate) page_size: Option<PageSize>,
     pub(crate) bytes: Vec<u8>,
     pub(crate) files: usize,
+    /// Everywhere it was.
+    pub(crate) positions: BTreeMap<Txid, Checksum>,
 }
 
 impl Applied {
@@ -22,6 +27,7 @@ impl Applied {
             page_size: None,
             bytes: Vec::new(),
             files: 0,
+            positions: BTreeMap::new(),
         }
     }
 
@@ -70,6 +76,7 @@ impl Applied {
         self.pos = decoder.finish().unwrap().pos;
         self.page_size = Some(header.page_size);
         self.files += 1;
+        self.positions.insert(self.pos.txid, self.pos.checksum);
         assert_eq!(
             self.pos.checksum,
             checksum(&self.bytes, header.page_size),

@@ -9,7 +9,7 @@ use litefs_rs::db::{
     files::{FileKind, Files as _},
     recover::{Unsent, recover},
 };
-use ltx::{Flags, NodeId, Txid};
+use ltx::{Checksum, Flags, NodeId, Pos, Txid};
 use rusqlite::Connection;
 
 use crate::{
@@ -100,7 +100,18 @@ fn record(case: Case, seed: u64, root: &Path) -> Log {
 
 fn mark(recorder: &Recorder<RealDisk>, system: &FileSystem, number: u32) {
     let txid = |name| system.look(name, |database| database.pos().txid.get()).unwrap();
-    let payload = [u64::from(number), txid("a"), txid("b")];
+    let checksum = |name| {
+        system
+            .look(name, |database| database.pos().checksum.bits())
+            .unwrap()
+    };
+    let payload = [
+        u64::from(number),
+        txid("a"),
+        txid("b"),
+        checksum("a"),
+        checksum("b"),
+    ];
     recorder.mark("acked", payload.map(u64::to_le_bytes).concat());
 }
 
@@ -108,7 +119,7 @@ fn mark(recorder: &Recorder<RealDisk>, system: &FileSystem, number: u32) {
 #[derive(Debug, Clone, Copy, Default)]
 struct Promised {
     number: u32,
-    txids: [u64; 2],
+    positions: [Pos; 2],
 }
 
 impl Promised {
@@ -121,7 +132,10 @@ impl Promised {
             .collect();
         Some(Self {
             number: u32::try_from(numbers[0]).unwrap(),
-            txids: [numbers[1], numbers[2]],
+            positions: [(numbers[1], numbers[3]), (numbers[2], numbers[4])].map(|(txid, checksum)| Pos {
+                txid: Txid::new(txid),
+                checksum: Checksum::from_bits(checksum),
+            }),
         })
     }
 }
@@ -142,11 +156,8 @@ fn recover_both(disk: &Arc<dyn Disk>, root: &Path, promised: Option<Promised>) {
         let recovered = recover(Arc::clone(disk), &directory, Unsent::Keep(ORIGIN), &exists)
             .unwrap_or_else(|error| panic!("{name}: {error:?}"));
         let pos = recovered.history.pos();
-        let txid = promised.map_or(0, |promised| promised.txids[index]);
-        assert!(
-            pos.txid >= Txid::new(txid),
-            "{name} is at {pos}, {txid} was acknowledged"
-        );
+        let was = promised.map_or(Pos::ZERO, |promised| promised.positions[index]);
+        assert!(pos.txid >= was.txid, "{name} is at {pos}, {was} was acknowledged");
         assert!(!recovered.files.exists(FileKind::Wal) && !recovered.files.exists(FileKind::RollbackJournal));
         let len = recovered.files.len(FileKind::Database).unwrap();
         let mut bytes = vec![0; usize::try_from(len).unwrap()];
@@ -160,6 +171,12 @@ fn recover_both(disk: &Arc<dyn Disk>, root: &Path, promised: Option<Promised>) {
         let mut applied = Applied::new(&directory);
         applied.catch_up();
         assert_eq!(applied.pos, pos, "{name}");
+        // Replicas have heard of it.
+        let then = applied.positions.get(&was.txid);
+        assert!(
+            was == Pos::ZERO || then == Some(&was.checksum),
+            "{name} was at {was}, and now {then:?} there"
+        );
         assert!(
             applied.bytes == bytes,
             "{name}: its transactions make another database"

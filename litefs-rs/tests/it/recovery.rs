@@ -161,25 +161,116 @@ fn a_commit_in_the_log_without_an_ltx_file_is_kept_by_the_primary_and_by_nobody_
     assert_eq!(other.rows(), 3);
 }
 
-#[test]
-fn several_commits_in_the_log_become_one_transaction() {
+/// A database with a log and seven transactions, whose positions come along. The log was begun anew behind the third.
+fn with_log() -> (Made, Vec<Pos>) {
     let made = Made::new("WAL");
-    let before = made.pos();
-    (0..3).for_each(|_| made.insert(2));
-    let last = made.pos();
-    let killed = made.killed();
-    for number in before.txid.get() + 1..=last.txid.get() {
-        std::fs::remove_file(killed.ltx(Txid::new(number))).unwrap();
+    let mut positions = vec![made.pos()];
+    for number in 0..6 {
+        if number == 2 {
+            made.run("PRAGMA wal_checkpoint(RESTART)");
+        }
+        // One that changes nothing is none.
+        made.run("BEGIN IMMEDIATE; ROLLBACK");
+        made.insert(number % 2 * 40 + 1);
+        positions.push(made.pos());
     }
-    let recovered = killed.recover(KEEP).unwrap();
-    let expected = Pos {
-        txid: before.txid.next().unwrap(),
-        checksum: last.checksum,
-    };
-    assert_eq!(recovered.made, Some(expected));
-    assert_eq!(killed.rows(), 6);
+    (made, positions)
+}
+
+/// Recovers what was left, and again, and compares every position on the way with those that there were.
+fn comes_back(killed: &Killed, positions: &[Pos], told: &str) {
+    let last = *positions.last().unwrap();
+    let recovered = killed
+        .recover(KEEP)
+        .unwrap_or_else(|error| panic!("{told}: {error:?}"));
+    assert_eq!(recovered.history.pos(), last, "{told}");
+    let mut applied = Applied::new(&killed.directory());
+    applied.catch_up();
+    for pos in positions {
+        assert_eq!(applied.positions.get(&pos.txid), Some(&pos.checksum), "{told}");
+    }
+    let bytes = std::fs::read(killed.directory().join("database")).unwrap();
+    assert!(applied.bytes == bytes, "{told}");
+    assert_eq!(killed.rows(), 6 + 3 * 40, "{told}");
     let again = killed.recover(KEEP).unwrap();
-    assert_eq!((again.made, again.history.pos()), (None, expected), "once");
+    assert_eq!((again.made, again.history.pos()), (None, last), "{told}: once");
+}
+
+#[test]
+fn ltx_files_of_what_is_in_the_log_come_back_as_they_were_whichever_are_missing_or_damaged() {
+    let (made, positions) = with_log();
+    let in_log = &positions[3..];
+    // Of each of the four: there, missing, empty, cut, with zeros at its end.
+    for case in (0..5_usize.pow(4)).step_by(7) {
+        let killed = made.killed();
+        for (index, pos) in in_log.iter().enumerate() {
+            let path = killed.ltx(pos.txid);
+            let bytes = std::fs::read(&path).unwrap();
+            let len = bytes.len();
+            let zeroed = [&bytes[..len / 2], &vec![0; len - len / 2]].concat();
+            match case / 5_usize.pow(u32::try_from(index).unwrap()) % 5 {
+                0 => {}
+                1 => std::fs::remove_file(&path).unwrap(),
+                2 => write(&path, &[]),
+                3 => write(&path, &bytes[..len / 2]),
+                _ => write(&path, &zeroed),
+            }
+        }
+        comes_back(&killed, &positions, &format!("case {case}"));
+    }
+}
+
+/// Whoever makes a checkpoint may see a transaction before the daemon has heard of its end.
+#[test]
+fn a_transaction_that_a_checkpoint_copied_before_it_had_a_file_comes_back_alone() {
+    let (made, positions) = with_log();
+    let first = positions[4];
+    let killed = made.killed();
+    let file = std::fs::read(killed.ltx(first.txid)).unwrap();
+    let header = ltx::verify(&file[..], Version::V1).unwrap().header;
+    let (span, page_bytes) = (header.wal.unwrap(), header.page_size.as_usize());
+    let range = usize::try_from(span.offset_bytes).unwrap()
+        ..usize::try_from(span.offset_bytes + span.size_bytes).unwrap();
+    let wal = std::fs::read(killed.directory().join("wal")).unwrap();
+    killed.change("database", |database| {
+        for frame in wal[range].chunks(24 + page_bytes) {
+            let pgno = u32::from_be_bytes(*frame.first_chunk().unwrap()) as usize;
+            database.resize(database.len().max(pgno * page_bytes), 0);
+            database[(pgno - 1) * page_bytes..pgno * page_bytes].copy_from_slice(&frame[24..]);
+        }
+    });
+    for pos in &positions[4..] {
+        std::fs::remove_file(killed.ltx(pos.txid)).unwrap();
+    }
+    comes_back(&killed, &positions, "copied");
+}
+
+#[test]
+fn a_lost_ltx_file_that_the_log_does_not_hold_is_named_and_nothing_is_removed() {
+    let (made, positions) = with_log();
+    let last = positions[6];
+    let killed = made.killed();
+    let mut bytes = std::fs::read(killed.ltx(last.txid)).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    write(&killed.ltx(last.txid), &bytes);
+    killed.change("wal", |wal| *wal.last_mut().unwrap() ^= 1);
+    let refused = killed.recover(KEEP);
+    assert!(
+        matches!(&refused, Err(RecoverError::Ltx { file, .. }) if file.max == last.txid),
+        "{refused:?}"
+    );
+    assert_eq!(std::fs::read(killed.ltx(last.txid)).unwrap(), bytes);
+
+    let killed = made.killed();
+    std::fs::remove_file(killed.ltx(positions[5].txid)).unwrap();
+    // The log ends before the missing one.
+    let file = std::fs::read(killed.ltx(positions[4].txid)).unwrap();
+    let span = ltx::verify(&file[..], Version::V1).unwrap().header.wal.unwrap();
+    let end = usize::try_from(span.offset_bytes + span.size_bytes).unwrap();
+    killed.change("wal", |wal| wal.truncate(end));
+    let refused = killed.recover(KEEP);
+    assert!(matches!(refused, Err(RecoverError::Gap { .. })), "{refused:?}");
+    assert!(killed.ltx(last.txid).exists());
 }
 
 #[test]

@@ -82,6 +82,7 @@ impl Database {
     pub fn append(&mut self, incoming: &Incoming, forget: &dyn Fn(&Changed)) -> Result<(), ApplyError> {
         self.check_follows(incoming)?;
         let index = self.index()?.ok_or(ApplyError::NotServed)?;
+        self.make_durable().map_err(ApplyError::Log)?;
         self.publish_incoming(&incoming.path, incoming.header())?;
         let header = incoming.header();
         let (log, mut place) = match self.capture.log() {

@@ -11,10 +11,12 @@ use crate::db::{capture::PagePlace, forward::ForwardError};
 pub enum Step {
     /// It is created under its temporary name.
     Create,
-    /// It is written and synced.
+    /// It is written, and synced unless the log has the transaction.
     Write,
-    /// It is given its name, durably.
+    /// It is given its name.
     Publish,
+    /// It is made durable, before the log goes that its transaction stands in.
+    Sync,
     /// It turned out to say nothing and is removed.
     Discard,
 }
@@ -25,6 +27,7 @@ impl fmt::Display for Step {
             Self::Create => "create",
             Self::Write => "write",
             Self::Publish => "publish",
+            Self::Sync => "sync",
             Self::Discard => "discard",
         })
     }

@@ -33,21 +33,32 @@ impl<'a, F: ?Sized> Pages<'a, F> {
     }
 }
 
-/// A file that is durable under another name.
+/// What makes a transaction durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::db) enum Durable {
+    /// Its LTX file.
+    ByItself,
+    /// The log that SQLite has written and synced: what is lost of the file is made again of that, until
+    /// [`History::make_durable`](super::History::make_durable).
+    ByLog,
+}
+
+/// A file that is written under another name.
 #[derive(Debug)]
 pub(in crate::db) struct PreparedFile {
-    name: FileName,
+    pub(super) name: FileName,
     /// The position after it.
     pub(in crate::db) pos: Pos,
 }
 
-/// Writes a file under its temporary name, durably.
+/// Writes a file under its temporary name.
 ///
 /// * `post_apply`: gives the database's checksum afterwards, from those of the pages.
 pub(in crate::db) fn write<F: Files + ?Sized>(
     disk: &dyn Disk,
     directory: &Path,
     header: Header,
+    durable: Durable,
     pages: &Pages<'_, F>,
     post_apply: impl FnOnce(BTreeMap<Pgno, Checksum>) -> Checksum,
 ) -> Result<PreparedFile, CommitError> {
@@ -81,7 +92,10 @@ pub(in crate::db) fn write<F: Files + ?Sized>(
         .output
         .into_inner()
         .map_err(io::IntoInnerError::into_error);
-    let synced = appender.and_then(|appender| appender.file.sync_data());
+    let synced = appender.and_then(|appender| match durable {
+        Durable::ByItself => appender.file.sync_data(),
+        Durable::ByLog => Ok(()),
+    });
     synced.map_err(failed(Step::Write))?;
     Ok(PreparedFile {
         name,
@@ -95,12 +109,20 @@ impl PreparedFile {
         temporary(directory, self.name)
     }
 
-    /// Gives the file its name, durably.
-    pub(in crate::db) fn publish(&self, disk: &dyn Disk, directory: &Path) -> Result<(), CommitError> {
+    /// Gives the file its name.
+    pub(in crate::db) fn publish(
+        &self,
+        disk: &dyn Disk,
+        directory: &Path,
+        durable: Durable,
+    ) -> Result<(), CommitError> {
         let name = self.name;
         let to = directory.join(name.to_string());
         let renamed = disk.rename(LABEL, &temporary(directory, name), &to);
-        let synced = renamed.and_then(|()| disk.sync_dir(LABEL, directory));
+        let synced = renamed.and_then(|()| match durable {
+            Durable::ByItself => disk.sync_dir(LABEL, directory),
+            Durable::ByLog => Ok(()),
+        });
         synced.map_err(|source| CommitError::Disk {
             name,
             step: Step::Publish,
@@ -118,6 +140,34 @@ impl PreparedFile {
             source,
         })
     }
+}
+
+/// Makes files durable that have their names.
+pub(in crate::db) fn sync(
+    disk: &dyn Disk,
+    directory: &Path,
+    names: impl IntoIterator<Item = FileName>,
+) -> Result<(), CommitError> {
+    let mut last = None;
+    for name in names {
+        let path = directory.join(name.to_string());
+        let synced = disk
+            .open(LABEL, &path, OpenOptions::READ_WRITE)
+            .and_then(|file| file.sync_data());
+        synced.map_err(|source| CommitError::Disk {
+            name,
+            step: Step::Sync,
+            source,
+        })?;
+        last = Some(name);
+    }
+    let Some(name) = last else { return Ok(()) };
+    let synced = disk.sync_dir(LABEL, directory);
+    synced.map_err(|source| CommitError::Disk {
+        name,
+        step: Step::Sync,
+        source,
+    })
 }
 
 fn temporary(directory: &Path, name: FileName) -> PathBuf {

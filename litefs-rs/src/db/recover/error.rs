@@ -25,6 +25,14 @@ pub enum RecoverError {
         #[source]
         source: DecodeError,
     },
+    /// Between LTX files one is missing, and the log does not hold its transaction.
+    #[error("{file} follows upon {before}, which is missing, and the log does not hold it")]
+    Gap {
+        /// The file behind the gap.
+        file: FileName,
+        /// What should be before it.
+        before: Pos,
+    },
     /// The newest LTX file holds other transactions than its name says.
     #[error("{file} holds {says}")]
     Misnamed {

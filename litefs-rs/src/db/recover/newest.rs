@@ -1,9 +1,9 @@
-//! The newest LTX file of a database.
+//! The newest LTX file of a database, and those that a power cut may have taken.
 
 use std::{collections::BTreeMap, path::Path};
 
 use crashsafe::{Disk, OpenOptions};
-use ltx::{Checksum, Decoded, Decoder, FileName, Version};
+use ltx::{Checksum, Decoded, Decoder, FileName, Pos, Version};
 
 use super::error::RecoverError;
 use crate::db::{
@@ -11,6 +11,7 @@ use crate::db::{
     database_files::{DatabaseFiles, FromStart},
     files::{FileKind, Files},
     rollback_journal::Playback,
+    wal::{self, WalHeader},
 };
 
 const LABEL: &str = "recover";
@@ -34,15 +35,114 @@ pub(super) fn sweep(disk: &dyn Disk, directory: &Path) -> Result<(), RecoverErro
     Ok(())
 }
 
+/// What LTX files say of where a database stands.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The newest that all before it lead to.
+    pub(super) newest: Option<Newest>,
+    /// Those that may not be durable yet, for the log has their transactions: the newest and those before it.
+    pub(super) in_log: Vec<FileName>,
+    /// Newer ones, which a power cut has damaged or parted from those before them. The log has their transactions.
+    pub(super) lost: Vec<FileName>,
+    /// What is wrong with them.
+    pub(super) why: Option<RecoverError>,
+}
+
 /// Finds the file with the last transaction and reads it to its end.
-pub(super) fn find(disk: &dyn Disk, directory: &Path) -> Result<Option<Newest>, RecoverError> {
+///
+/// * `log`: the log that makes transactions durable. Their files were not synced, so all of them are read.
+///
+/// # Errors
+/// The disk fails; or, without a log, the file is not sound.
+pub(super) fn find(
+    disk: &dyn Disk,
+    directory: &Path,
+    log: Option<&WalHeader>,
+) -> Result<Found, RecoverError> {
     let entries = disk.list(directory)?;
-    let names = entries
+    let mut names: Vec<FileName> = entries
         .iter()
-        .filter_map(|entry| entry.name.parse::<FileName>().ok());
-    let Some(name) = names.max_by_key(|name| (name.max, name.min)) else {
-        return Ok(None);
-    };
+        .filter_map(|entry| entry.name.parse::<FileName>().ok())
+        .collect();
+    names.sort_by_key(|name| (name.max, name.min));
+    let mut found = Found::default();
+    let mut expected: Option<Pos> = None;
+    for name in names.into_iter().rev() {
+        let read = match read(disk, directory, name) {
+            Err(error @ RecoverError::Disk(_)) => return Err(error),
+            Err(error) if log.is_none() => return Err(error),
+            Err(error) => {
+                found.part(Some(name), error);
+                expected = None;
+                continue;
+            }
+            Ok(read) => read,
+        };
+        if let Some(before) = expected {
+            if name.max > before.txid {
+                // A wider file holds its transactions as well.
+                continue;
+            }
+            if read.decoded.pos != before {
+                let file = found.in_log.last().copied().unwrap_or(name);
+                found.part(None, RecoverError::Gap { file, before });
+            }
+        }
+        let span = read.decoded.header.wal;
+        let span = span.filter(|span| log.is_some_and(|log| log.salts == (span.salt1, span.salt2)));
+        expected = Some(read.decoded.header.pre_apply_pos());
+        found.newest.get_or_insert(read);
+        match span {
+            Some(span) => {
+                found.in_log.push(name);
+                if span.offset_bytes <= wal::HEADER_BYTES as u64 {
+                    break;
+                }
+            }
+            None => break,
+        }
+    }
+    if found.newest.is_none()
+        && let Some(error) = found.why.take()
+    {
+        return Err(error);
+    }
+    Ok(found)
+}
+
+impl Found {
+    /// What was found up to now is newer than what is missing.
+    fn part(&mut self, damaged: Option<FileName>, why: RecoverError) {
+        self.newest = None;
+        self.lost.append(&mut self.in_log);
+        self.lost.extend(damaged);
+        self.why = Some(why);
+    }
+}
+
+/// Sees to it that all `lost` files were made again, and removes what was not overwritten.
+///
+/// * `pos`: what the database got to.
+///
+/// # Errors
+/// `why`, when the log did not hold them: then they stay.
+pub(super) fn replaced(
+    disk: &dyn Disk,
+    directory: &Path,
+    pos: Pos,
+    lost: &[FileName],
+    why: RecoverError,
+) -> Result<(), RecoverError> {
+    if lost.iter().any(|name| name.max > pos.txid) {
+        return Err(why);
+    }
+    for name in lost.iter().filter(|name| name.min != name.max) {
+        disk.remove_file(LABEL, &directory.join(name.to_string()))?;
+    }
+    Ok(disk.sync_dir(LABEL, directory)?)
+}
+
+fn read(disk: &dyn Disk, directory: &Path, name: FileName) -> Result<Newest, RecoverError> {
     let damaged = |source| RecoverError::Ltx { file: name, source };
     let decoder = Decoder::new(input(disk, directory, name)?, Version::V1).map_err(damaged)?;
     let decoded = decoder.finish().map_err(damaged)?;
@@ -52,7 +152,7 @@ pub(super) fn find(disk: &dyn Disk, directory: &Path) -> Result<Option<Newest>, 
             says: decoded.header.file_name(),
         });
     }
-    Ok(Some(Newest { name, decoded }))
+    Ok(Newest { name, decoded })
 }
 
 impl Newest {
