@@ -6,6 +6,8 @@
     reason = "a command; its table is its result"
 )]
 
+mod cpu;
+mod litefs;
 mod machines;
 mod report;
 mod volumes;
@@ -17,7 +19,7 @@ use std::path::PathBuf;
 /// Measures one set.
 #[derive(Parser)]
 struct Cli {
-    /// The set: `machines`, `volumes` or `bottomless`
+    /// The set: `machines`, `volumes`, `bottomless` or `litefs`
     set: String,
     /// Fewer repetitions
     #[arg(long)]
@@ -25,6 +27,9 @@ struct Cli {
     /// Beside the programs that others use for the same job
     #[arg(long)]
     peers: bool,
+    /// Upstream's program of LiteFS, to be measured beside ours
+    #[arg(long)]
+    litefs: Option<PathBuf>,
     /// Where the results go, as JSON
     #[arg(long)]
     json: PathBuf,
@@ -38,9 +43,10 @@ fn main() -> anyhow::Result<()> {
         "machines" => runtime.block_on(machines::run(&mut report, cli.quick)),
         "volumes" => runtime.block_on(volumes::run(&mut report, cli.quick, cli.peers)),
         "bottomless" => runtime.block_on(volumes::bottomless::run(&mut report, cli.quick)),
-        other => {
-            anyhow::bail!("no benchmark set is called `{other}`; there are: machines, volumes, bottomless")
-        }
+        "litefs" => runtime.block_on(litefs::run(&mut report, cli.quick, cli.litefs.as_deref())),
+        other => anyhow::bail!(
+            "no benchmark set is called `{other}`; there are: machines, volumes, bottomless, litefs"
+        ),
     };
     // What was measured before an error is as good.
     report.end(&cli.json)?;

@@ -35,6 +35,21 @@ pub(crate) struct Peer {
     pub(crate) value: f64,
 }
 
+impl Figure {
+    fn of(name: &str, value: f64, unit: &'static str) -> Self {
+        Self {
+            name: name.to_owned(),
+            value,
+            unit,
+            floor: None,
+            ratio: None,
+            peer: None,
+            goal: None,
+            pass: None,
+        }
+    }
+}
+
 /// All figures of a run.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -58,100 +73,87 @@ impl Report {
     /// Adds a figure in milliseconds.
     pub(crate) fn milliseconds(&mut self, name: &str, value: f64, floor: Option<f64>, goal: Option<f64>) {
         self.figures.push(Figure {
-            name: name.to_owned(),
-            value,
-            unit: "ms",
             floor,
             ratio: floor.map(|floor| value / floor),
-            peer: None,
             goal,
             pass: goal.map(|goal| value <= goal),
+            ..Figure::of(name, value, "ms")
         });
     }
 
     /// Adds a figure and what it is without us.
     pub(crate) fn beside_floor(&mut self, name: &str, value: f64, unit: &'static str, floor: f64) {
         self.figures.push(Figure {
-            name: name.to_owned(),
-            value,
-            unit,
             floor: Some(floor),
             ratio: Some(value / floor),
-            peer: None,
-            goal: None,
-            pass: None,
+            ..Figure::of(name, value, unit)
+        });
+    }
+
+    /// Adds a figure of which more is better, what it is without us, and what another program reached.
+    pub(crate) fn more(
+        &mut self,
+        name: &str,
+        value: f64,
+        unit: &'static str,
+        floor: f64,
+        goal: Option<f64>,
+        peer: Option<Peer>,
+    ) {
+        self.figures.push(Figure {
+            floor: Some(floor),
+            ratio: Some(value / floor),
+            peer,
+            goal,
+            pass: goal.map(|goal| value >= goal),
+            ..Figure::of(name, value, unit)
+        });
+    }
+
+    /// Adds a figure in microseconds, what it is without us, and what we aim at.
+    pub(crate) fn microseconds(&mut self, name: &str, value: f64, floor: f64, goal: f64) {
+        self.figures.push(Figure {
+            floor: Some(floor),
+            ratio: Some(value / floor),
+            goal: Some(goal),
+            pass: Some(value <= goal),
+            ..Figure::of(name, value, "us")
         });
     }
 
     /// Adds a figure of which more is better, and of what it is without us the part that is the goal.
     pub(crate) fn at_least(&mut self, name: &str, value: f64, unit: &'static str, floor: f64, part: f64) {
-        let goal = floor * part;
-        self.figures.push(Figure {
-            name: name.to_owned(),
-            value,
-            unit,
-            floor: Some(floor),
-            ratio: Some(value / floor),
-            peer: None,
-            goal: Some(goal),
-            pass: Some(value >= goal),
-        });
+        self.more(name, value, unit, floor, Some(floor * part), None);
     }
 
     /// Adds a figure of which less is better.
     pub(crate) fn at_most(&mut self, name: &str, value: f64, unit: &'static str, goal: f64) {
         self.figures.push(Figure {
-            name: name.to_owned(),
-            value,
-            unit,
-            floor: None,
-            ratio: None,
-            peer: None,
             goal: Some(goal),
             pass: Some(value <= goal),
+            ..Figure::of(name, value, unit)
         });
     }
 
     /// Adds a figure of which less is better, and another program's, which is the goal.
     pub(crate) fn beside_peer(&mut self, name: &str, value: f64, unit: &'static str, peer: Peer) {
         self.figures.push(Figure {
-            name: name.to_owned(),
-            value,
-            unit,
-            floor: None,
             ratio: Some(value / peer.value),
             goal: Some(peer.value),
             pass: Some(value <= peer.value),
             peer: Some(peer),
+            ..Figure::of(name, value, unit)
         });
     }
 
     /// Adds a figure that nothing stands beside.
     pub(crate) fn alone(&mut self, name: &str, value: f64, unit: &'static str) {
-        self.figures.push(Figure {
-            name: name.to_owned(),
-            value,
-            unit,
-            floor: None,
-            ratio: None,
-            peer: None,
-            goal: None,
-            pass: None,
-        });
+        self.figures.push(Figure::of(name, value, unit));
     }
 
     /// Adds how often something went wrong that never may.
     pub(crate) fn failures(&mut self, name: &str, count: u32) {
-        self.figures.push(Figure {
-            name: name.to_owned(),
-            value: f64::from(count),
-            unit: "count",
-            floor: None,
-            ratio: None,
-            peer: None,
-            goal: Some(0.0),
-            pass: Some(count == 0),
-        });
+        self.at_most(name, f64::from(count), "count", 0.0);
     }
 
     /// Keeps a series for its plot.
@@ -165,8 +167,8 @@ impl Report {
     /// Prints the table, writes the JSON and the plots.
     pub(crate) fn end(self, json: &Path) -> Result<()> {
         println!(
-            "{:<76} {:>10} {:>5} {:>10} {:>7} {:>8}  pass",
-            "figure", "value", "unit", "floor", "ratio", "goal"
+            "{:<76} {:>10} {:>5} {:>10} {:>7} {:>10} {:>8}  pass",
+            "figure", "value", "unit", "floor", "ratio", "peer", "goal"
         );
         for figure in &self.figures {
             let number =
@@ -175,13 +177,14 @@ impl Report {
                 .ratio
                 .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
             let pass = figure.pass.map_or("-", |pass| if pass { "yes" } else { "no" });
-            let (value, floor, goal) = (
+            let (value, floor, peer, goal) = (
                 number(Some(figure.value)),
                 number(figure.floor),
+                number(figure.peer.as_ref().map(|peer| peer.value)),
                 number(figure.goal),
             );
             println!(
-                "{:<76} {value:>10} {:>5} {floor:>10} {ratio:>7} {goal:>8}  {pass}",
+                "{:<76} {value:>10} {:>5} {floor:>10} {ratio:>7} {peer:>10} {goal:>8}  {pass}",
                 figure.name, figure.unit
             );
         }
@@ -227,6 +230,12 @@ fn plot(path: &Path, name: &str, samples: &[f64]) -> Result<()> {
     chart.draw_series(LineSeries::new(points, &RED))?;
     area.present()?;
     Ok(())
+}
+
+/// Returns the middle one.
+pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Returns the median in milliseconds.

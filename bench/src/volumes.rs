@@ -2,7 +2,6 @@
 
 mod backups;
 pub(crate) mod bottomless;
-mod cpu;
 mod distant;
 mod fio;
 mod slices;
@@ -16,10 +15,4 @@ pub(crate) async fn run(report: &mut Report, quick: bool, peers: bool) -> Result
     slices::run(report, quick).await?;
     under_load::run(report, quick).await?;
     backups::run(report, quick, peers).await
-}
-
-/// Returns the middle one.
-fn median(mut samples: Vec<f64>) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -18,7 +18,7 @@ const PEERS: &[(&str, &str)] = &[
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The set: `machines`, `volumes` or `bottomless`
+    /// The set: `machines`, `volumes`, `bottomless` or `litefs`
     pub(crate) set: String,
     /// Fewer repetitions
     #[arg(long)]
@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Beside the programs that others use for the same job; installs them
     #[arg(long)]
     pub(crate) peers: bool,
+    /// Upstream's program of LiteFS, to be measured beside ours
+    #[arg(long)]
+    pub(crate) litefs: Option<PathBuf>,
     /// Where the results go
     #[arg(long)]
     pub(crate) json: PathBuf,
@@ -56,6 +59,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if args.peers {
         command.arg("--peers");
+    }
+    if let Some(program) = &args.litefs {
+        command.arg("--litefs").arg(std::path::absolute(program)?);
     }
     shell::must(&mut command)
 }

@@ -3,8 +3,10 @@
 //! Ours and restic write to the same S3 endpoint, which is served by this process; Borg knows no S3 and writes to a
 //! directory. Processor time is the program's own, without the endpoint's.
 
-use super::cpu;
-use crate::report::{Peer, Report};
+use crate::{
+    cpu,
+    report::{self, Peer, Report},
+};
 use anyhow::{Context, Result, ensure};
 use daemon::unix_http::Client;
 use it::volumed::{Running, Volumed};
@@ -109,9 +111,7 @@ fn processor(took: &Took) -> f64 {
 }
 
 fn median(samples: &[Took], column: fn(&Took) -> f64) -> f64 {
-    let mut values: Vec<f64> = samples.iter().map(column).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    report::median(samples.iter().map(column).collect())
 }
 
 /// One round: an image, its changed successor, a bucket.

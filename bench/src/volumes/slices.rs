@@ -1,11 +1,8 @@
 //! A volume of the file pool beside a plain file on the same file system: as a directory of the host has it, and as a
 //! machine's QEMU has it (encrypted, over NBD only to reach it; the plain file goes the same way).
 
-use super::{
-    fio::{self, Job, Target},
-    median,
-};
-use crate::report::Report;
+use super::fio::{self, Job, Target};
+use crate::report::{Report, median};
 use anyhow::{Context, Result, ensure};
 use it::volumed::Volumed;
 use serde_json::{Value, json};
@@ -192,10 +189,7 @@ impl Exported {
             .args(after)
             .arg("--nbd-server")
             .arg(format!("addr.type=unix,addr.path={}", socket.display()))
-            .args([
-                "--export",
-                "type=nbd,id=disk,node-name=disk,name=disk,writable=on",
-            ])
+            .args(["--export", "type=nbd,id=disk,node-name=disk,name=,writable=on"])
             .arg("--pidfile")
             .arg(&ready)
             .stdin(Stdio::null())
