@@ -3,6 +3,7 @@
 mod duration;
 mod expand;
 mod leases;
+mod proxy;
 mod raw;
 
 pub use duration::{DurationError, parse as parse_duration};
@@ -11,6 +12,8 @@ pub use leases::LeaseConfig;
 pub use raw::{Exec, RawConfig};
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::proxy::ProxySettings;
 
 /// Where the API listens when nothing is said.
 pub const HTTP_PORT: u16 = 20202;
@@ -40,6 +43,8 @@ pub struct Config {
     pub http: SocketAddr,
     /// How long one snapshot may take; nothing: as long as it takes.
     pub snapshot_timeout: Option<Duration>,
+    /// What is in front of the application; nothing: nothing is.
+    pub proxy: Option<ProxySettings>,
     /// Who is primary.
     pub lease: LeaseConfig,
     /// Whether this node may be.
@@ -154,7 +159,8 @@ impl TryFrom<RawConfig> for Config {
             LeaseConfig::Consul(_) | LeaseConfig::Object { .. } => raw.lease.hostname,
         };
         let retention = problems.limit("data.retention", &raw.data.retention);
-        let http = address(&raw.http.addr).unwrap_or_else(|problem| {
+        let proxy = proxy::read(raw.proxy, proxy::is_on_platform(), &mut problems);
+        let http = address("http.addr", &raw.http.addr).unwrap_or_else(|problem| {
             problems.add(problem);
             SocketAddr::from(([0; 4], HTTP_PORT))
         });
@@ -176,6 +182,7 @@ impl TryFrom<RawConfig> for Config {
             allow_other: raw.fuse.allow_other,
             http,
             snapshot_timeout,
+            proxy,
             lease,
             candidate: raw.lease.candidate,
             promote: raw.lease.promote,
@@ -198,9 +205,6 @@ impl TryFrom<RawConfig> for Config {
 
 /// What LiteFS has and this program has not is refused, and not left out in silence.
 fn check_unbuilt(raw: &RawConfig, problems: &mut Problems) {
-    if !raw.proxy.target.is_empty() {
-        problems.add("proxy.target: the proxy is not there yet");
-    }
     if !raw.backup.kind.is_empty() {
         problems.add("backup.type: backups are not there yet");
     }
@@ -237,8 +241,8 @@ fn commands(exec: Exec) -> Vec<Command> {
 }
 
 /// Reads `host:port`, where the host may be left out.
-fn address(text: &str) -> Result<SocketAddr, String> {
-    let wrong = || format!("http.addr: '{text}' is no address with a port");
+fn address(key: &str, text: &str) -> Result<SocketAddr, String> {
+    let wrong = || format!("{key}: '{text}' is no address with a port");
     match text.strip_prefix(':') {
         Some(port) => {
             let port = port.parse().map_err(|_| wrong())?;

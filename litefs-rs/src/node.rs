@@ -19,6 +19,7 @@ use std::{
 };
 
 use crashsafe::RealDisk;
+use lease::Keeper;
 use leasing::Leasing;
 use ltx::{Flags, NodeId};
 use roles::Roles;
@@ -31,6 +32,7 @@ use crate::{
     db::{Node, Primacy, Role},
     fuse::{self, Mounted},
     halt::Halts,
+    proxy::{Proxy, ProxySettings},
     replication::{client::Replica, status::Status, streams::Streams},
     retention,
     store::{Running, Store},
@@ -129,6 +131,7 @@ pub async fn run(
     });
     let closing = serving.stop.clone();
     daemon::spawn("listen", api::serve(listener, serving));
+    let proxied = (keeper.clone(), closing.clone());
     let roles = Roles {
         replica: Replica::new(Arc::clone(&store), Arc::clone(&status), Arc::clone(&ending)),
         store: Arc::clone(&store),
@@ -144,7 +147,15 @@ pub async fn run(
     let named = thread::Builder::new().name("roles".to_owned());
     let roles = named.spawn(move || roles.run()).map_err(StartError::Thread)?;
     tracing::info!(path = %config.mount.display(), %address, "serves databases");
-    let served = serve(&config, &store, &status, address, &stop, code).await;
+    let serving = Serving {
+        store: &store,
+        status: &status,
+        keeper: proxied.0,
+        closing: proxied.1,
+        address,
+        stop: &stop,
+    };
+    let served = serve(&config, &serving, code).await;
     if *store.running().borrow() != Running::Failed {
         halts.end().await;
     }
@@ -183,16 +194,24 @@ async fn open(config: &Config, id: NodeId, primacy: Primacy) -> Result<Arc<Store
     opened.map_err(failed)
 }
 
-/// Waits for the node to have everything, runs the commands, and waits for an end of either.
-async fn serve(
-    config: &Config,
-    store: &Store,
-    status: &Status,
+/// A node that serves its databases.
+struct Serving<'a> {
+    store: &'a Arc<Store>,
+    status: &'a Arc<Status>,
+    keeper: Keeper,
+    /// Cancelled when nothing is answered any more.
+    closing: CancellationToken,
+    /// Where its API listens.
     address: SocketAddr,
-    stop: &CancellationToken,
-    code: &AtomicU8,
-) -> Result<(), StartError> {
-    let mut running = store.running();
+    /// Asks it to stop.
+    stop: &'a CancellationToken,
+}
+
+/// Waits for the node to have everything, puts the proxy in front of the application, runs the commands, and waits for an end of
+/// either.
+async fn serve(config: &Config, node: &Serving<'_>, code: &AtomicU8) -> Result<(), StartError> {
+    let Serving { status, stop, .. } = *node;
+    let mut running = node.store.running();
     let failed = async move {
         let _sender_lives = running.wait_for(|running| *running == Running::Failed).await;
     };
@@ -206,11 +225,14 @@ async fn serve(
         }
         if config.promote && status.role() == Role::Replica {
             tokio::select! {
-                promoted = leasing::promote(address, status) => promoted?,
+                promoted = leasing::promote(node.address, status) => promoted?,
                 () = stop.cancelled() => return Ok(()),
                 () = &mut failed => return Ok(()),
             }
         }
+    }
+    if let Some(settings) = &config.proxy {
+        proxy(settings.clone(), node).await?;
     }
     let mut child = supervisor::start(&config.exec, config.candidate, stop).await?;
     tokio::select! {
@@ -220,6 +242,21 @@ async fn serve(
         }
         () = &mut failed => Ok(()),
     }
+}
+
+/// Puts the proxy in front of the application.
+async fn proxy(settings: ProxySettings, node: &Serving<'_>) -> Result<(), StartError> {
+    let failed = |source| StartError::Listen {
+        address: settings.address,
+        source,
+    };
+    let listener = api::listen(settings.address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    tracing::info!(%address, target = %settings.target, "proxy listens");
+    let (store, status) = (Arc::clone(node.store), Arc::clone(node.status));
+    let proxy = Proxy::new(settings, address, store, status, node.keeper.clone());
+    daemon::spawn("proxies", proxy.serve(listener, node.closing.clone()));
+    Ok(())
 }
 
 /// Waits for the command, if there is one, and gives the exit code that follows from it.

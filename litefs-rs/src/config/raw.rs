@@ -142,7 +142,7 @@ impl Default for Http {
 }
 
 /// The proxy.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Proxy {
     /// Where it listens.
@@ -169,6 +169,40 @@ pub struct Proxy {
     pub write_timeout: String,
     /// How long a connection may be idle.
     pub idle_timeout: String,
+    /// How a write comes to the primary: `carry`, `replay`, or what suits the platform. Ours.
+    pub redirect: String,
+    /// Where the primary's proxy listens; 0: where this node's does. Ours.
+    pub primary_port: u16,
+    /// The header that has a platform bring a request to another node. Ours.
+    pub replay_header: String,
+    /// What the cookie is called. Ours.
+    pub cookie_name: String,
+    /// How long a client keeps it. Ours.
+    pub cookie_lasts: String,
+}
+
+impl Default for Proxy {
+    fn default() -> Self {
+        Self {
+            addr: String::new(),
+            target: String::new(),
+            db: String::new(),
+            max_lag: "10s".to_owned(),
+            debug: false,
+            passthrough: Vec::new(),
+            always_forward: Vec::new(),
+            primary_redirect_timeout: "5s".to_owned(),
+            read_timeout: "0".to_owned(),
+            read_header_timeout: "10s".to_owned(),
+            write_timeout: "0".to_owned(),
+            idle_timeout: "30s".to_owned(),
+            redirect: "auto".to_owned(),
+            primary_port: 0,
+            replay_header: "fly-replay".to_owned(),
+            cookie_name: "__txid".to_owned(),
+            cookie_lasts: "5m".to_owned(),
+        }
+    }
 }
 
 /// Who is primary.

@@ -57,10 +57,10 @@ fn everything_that_is_wrong_is_told_together() {
 #[test]
 fn what_is_not_there_yet_is_refused_and_not_left_out() {
     let said = problems(&format!(
-        "{PRIMARY}proxy: {{ target: \"localhost:80\" }}\nbackup: {{ type: file }}\n"
+        "{PRIMARY}backup: {{ type: file }}\nstrict-verify: true\n"
     ));
     assert!(
-        said.contains("proxy.target") && said.contains("backup.type"),
+        said.contains("strict-verify") && said.contains("backup.type"),
         "{said}"
     );
 }
@@ -107,6 +107,67 @@ fn leases_are_read_with_their_defaults_and_what_is_wrong_with_them_is_told() {
         ),
     ] {
         let said = problems(&with(lease));
+        assert!(said.contains(part), "{part} in {said}");
+    }
+}
+
+#[test]
+fn a_proxy_is_read_with_its_defaults_and_what_is_wrong_with_it_is_told() {
+    let with = |proxy: &str| format!("{PRIMARY}proxy: {{ {proxy} }}\n");
+    let proxy = Config::parse(&with("addr: ':8080', target: 'localhost:8081', db: my.db"), None)
+        .expect("a configuration")
+        .proxy
+        .expect("a proxy");
+    assert_eq!(
+        (
+            proxy.address.port(),
+            proxy.target.as_str(),
+            proxy.database.as_str()
+        ),
+        (8080, "localhost:8081", "my.db")
+    );
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(
+        (proxy.max_lag, proxy.read_header_timeout),
+        (seconds(10), seconds(10))
+    );
+    assert_eq!((proxy.read_timeout, proxy.write_timeout), (None, None));
+    assert_eq!(
+        (proxy.idle_timeout, proxy.redirect_timeout),
+        (seconds(30), Duration::from_secs(5))
+    );
+    assert_eq!(
+        (proxy.cookie.as_str(), proxy.cookie_lasts),
+        ("__txid", Duration::from_secs(300))
+    );
+    let none = Config::parse(&with("addr: ':8080'"), None).expect("a configuration");
+    assert_eq!(none.proxy, None, "without a target there is none");
+    let good = "addr: ':1', target: 'localhost:2', db: d";
+    for (proxy, part) in [
+        (
+            "target: 'localhost:1', addr: ':1'".to_owned(),
+            "proxy database name required",
+        ),
+        (
+            "target: 'localhost:1', db: d".to_owned(),
+            "proxy bind address required",
+        ),
+        (
+            "target: 'http://x', addr: ':1', db: d".to_owned(),
+            "proxy.target: 'http://x'",
+        ),
+        (format!("{good}, cookie-name: 'a b'"), "proxy.cookie-name: 'a b'"),
+        (
+            format!("{good}, redirect: teleport"),
+            "proxy.redirect: 'teleport'",
+        ),
+        (format!("{good}, max-lag: soon"), "proxy.max-lag: 'soon'"),
+        (
+            format!("{good}, replay-header: 'a b', redirect: replay"),
+            "proxy.replay-header: 'a b'",
+        ),
+    ] {
+        let said = problems(&with(&proxy));
         assert!(said.contains(part), "{part} in {said}");
     }
 }

@@ -7,6 +7,7 @@ mod kills;
 mod leases;
 mod modes;
 mod node;
+mod proxies;
 mod replicas;
 mod special_files;
 mod supervised;

@@ -34,6 +34,8 @@ pub(crate) struct Node {
     lease: Option<String>,
     /// How long a replica has the write lock of a database of its.
     halt_lasts: Duration,
+    /// The keys of its proxy in the file.
+    proxy: Option<String>,
     /// What it says.
     lines: Option<mpsc::Receiver<String>>,
 }
@@ -67,10 +69,30 @@ impl Node {
             primary,
             lease: None,
             halt_lasts,
+            proxy: None,
             lines: None,
         };
         node.start_again();
         node
+    }
+
+    /// Starts a node with a proxy in front of its application.
+    ///
+    /// * `keys`: of the proxy, but where it listens.
+    pub(crate) fn behind_proxy(root: &Path, primary: Option<&Self>, keys: &str) -> Self {
+        let mut node = Self::under(root, "");
+        node.lease = None;
+        node.proxy = Some(keys.to_owned());
+        node.primary = primary.map(Self::url);
+        node.start_again();
+        node
+    }
+
+    /// Returns where its proxy listens.
+    pub(crate) fn proxy(&self) -> std::net::SocketAddr {
+        let line = self.wait_for("proxy listens");
+        let address = line.split("address=").nth(1).unwrap();
+        address.split_whitespace().next().unwrap().parse().unwrap()
     }
 
     /// Prepares a node whose lease is as those keys of the file say.
@@ -82,6 +104,7 @@ impl Node {
             primary: None,
             lease: Some(lease.to_owned()),
             halt_lasts: HALT_LASTS,
+            proxy: None,
             lines: None,
         }
     }
@@ -105,7 +128,10 @@ impl Node {
         let lease = self.lease.as_deref().unwrap_or(&fixed);
         let config = format!(
             "fuse: {{ dir: \"{root}/mnt\" }}\ndata: {{ dir: \"{root}/data\" }}\nhttp: {{ addr: \"{address}\" }}\n\
-             skip-sync: true\nlease: {{ {lease}, reconnect-delay: 20ms, halt-lock-ttl: {halt_ms}ms }}\n",
+             skip-sync: true\nlease: {{ {lease}, reconnect-delay: 20ms, halt-lock-ttl: {halt_ms}ms }}\n{proxy}",
+            proxy = self.proxy.as_ref().map_or_else(String::new, |keys| format!(
+                "proxy: {{ addr: \"127.0.0.1:0\", {keys} }}\n"
+            )),
             halt_ms = self.halt_lasts.as_millis(),
             root = self.root.display(),
             address = self.address.as_deref().unwrap_or("127.0.0.1:0"),
