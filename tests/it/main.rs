@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bottomless;
+mod captures;
 mod disks;
 mod host_loss;
 mod host_mounts;

@@ -15,7 +15,7 @@ mod pressure;
 use std::fmt::Debug;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -414,7 +414,12 @@ pub trait Pool: Send + Sync + Debug {
         None
     }
 
-    /// Looks after itself: called every second or so. Returns what its caller must do for it.
+    /// How long after a look at itself the next is due.
+    fn tend_every(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    /// Looks after itself: called every [so often](Self::tend_every). Returns what its caller must do for it.
     async fn tend(&self, _now: Instant) -> Vec<Shed> {
         Vec::new()
     }

@@ -223,6 +223,12 @@ impl ImageSource for Image {
             .next_data(at)?
             .is_none_or(|data| data.start >= at + len as u64)
         {
+            // Behind the end of a file that was cut there are no zeros.
+            let needed_bytes = self.payload_offset_bytes() + self.size_bytes;
+            if self.file.len()? < needed_bytes {
+                let cut = "the image was cut while it was read";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, cut));
+            }
             return Ok(blank);
         }
         let bytes = self.file.read_at(at, len).await?;

@@ -56,6 +56,23 @@ pub(super) async fn drop_one(ctx: &Context, snapshot: &Snapshot) -> Result<(), S
     Ok(forgotten.await?)
 }
 
+/// Removes the capture of a snapshot that is being uploaded, and tells it once.
+async fn drop_running(ctx: &Context, pool: &str, snapshot: &Snapshot) -> Result<(), StepError> {
+    let (pool, capture) = (ctx.pool(pool)?, SliceId::Capture(snapshot.id.clone()));
+    if !pool.exists(&capture).await? {
+        return Ok(());
+    }
+    pool.delete(&capture).await?;
+    let message = format!(
+        "snapshot {} is given up: pool {} needs its room for what volumes were promised",
+        snapshot.id,
+        pool.name()
+    );
+    let event = ctx.event(snapshot.volume_id.as_str(), "capture_shed", message);
+    let told = ctx.catalog.transact(move |tx| Ok(tx.event(&event)?));
+    Ok(told.await?)
+}
+
 /// Removes captures of a pool that wants to be rid of them: kept ones, and those being uploaded when `uploading` too,
 /// whose snapshots are then given up.
 pub async fn shed(ctx: &Context, pool: &str, uploading: bool) {
@@ -70,13 +87,7 @@ pub async fn shed(ctx: &Context, pool: &str, uploading: bool) {
         let shed = match snapshot.state {
             SnapshotState::Created => drop_one(ctx, snapshot).await,
             // The record stays with its operation, which finds its capture missing and takes the snapshot back.
-            SnapshotState::Running if uploading => match ctx.pool(pool) {
-                Ok(found) => found
-                    .delete(&SliceId::Capture(snapshot.id.clone()))
-                    .await
-                    .map_err(StepError::from),
-                Err(error) => Err(error),
-            },
+            SnapshotState::Running if uploading => drop_running(ctx, pool, snapshot).await,
             SnapshotState::Waiting
             | SnapshotState::Running
             | SnapshotState::Deleting

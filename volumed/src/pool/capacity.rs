@@ -18,6 +18,20 @@ impl Capacity {
             .saturating_sub(self.reserve_bytes);
         scale(room, self.overcommit_ratio)
     }
+
+    /// Says whether captures have to go so that volumes can be written as far as they were promised. Half of the reserve is
+    /// theirs; where more is promised than there is, all of it is the volumes'.
+    ///
+    /// * `free_bytes`: of the pool, as they will be at the next look.
+    /// * `unwritten_bytes`: what volumes were promised and have not taken yet.
+    pub fn is_short(&self, free_bytes: u64, unwritten_bytes: u64) -> bool {
+        let kept_bytes = if self.overcommit_ratio > 1.0 {
+            self.reserve_bytes
+        } else {
+            unwritten_bytes.saturating_add(self.reserve_bytes / 2)
+        };
+        free_bytes < kept_bytes
+    }
 }
 
 fn scale(bytes: u64, ratio: f64) -> u64 {

@@ -11,7 +11,7 @@ mod place;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use crashsafe::{Disk, OpenOptions};
@@ -33,6 +33,8 @@ mod tests;
 
 const FINAL: &str = ".img";
 const UNFINISHED: &str = ".new";
+/// Between two looks at the room while captures take some of it: what is written meanwhile must fit into half the reserve.
+const WATCH_EVERY: Duration = Duration::from_millis(100);
 /// What guest-init reads at both ends before it makes a file system.
 const EDGE_BYTES: u64 = 1 << 20;
 
@@ -73,12 +75,23 @@ pub struct FilePool {
     seen: Arc<Mutex<Seen>>,
 }
 
+/// How the room is that captures and volumes share.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    /// Whether there is a capture.
+    captures: bool,
+    /// Whether volumes need the room that captures have.
+    is_short: bool,
+}
+
 /// What the pool knows of its folder.
 #[derive(Debug, Default)]
 struct Seen {
     known: Known,
     /// Whether the file system reflinks.
     reflink: bool,
+    /// Bytes that were free at the last look, while there are captures that share blocks with volumes.
+    free_beside_captures: Option<u64>,
 }
 
 impl FilePool {
@@ -109,7 +122,7 @@ impl FilePool {
     ) -> Self {
         let seen = Seen {
             known,
-            reflink: false,
+            ..Seen::default()
         };
         Self {
             config,
@@ -242,6 +255,44 @@ impl FilePool {
         }
     }
 
+    fn cut_if_there(&self, path: &Path) -> io::Result<()> {
+        match self.disk.open("pool:delete:cut", path, OpenOptions::READ_WRITE) {
+            Ok(file) => file.set_len(0),
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn blocking_room(&self, doing: &'static str) -> Result<Room, PoolError> {
+        self.blocking(doing, "folder", Self::room).await
+    }
+
+    /// Measures whether volumes can be written as far as they were promised, at the pace of the last look too.
+    fn room(&self) -> io::Result<Room> {
+        let (mut unwritten_bytes, mut captures) = (0, false);
+        for entry in self.disk.list(&self.config.path)? {
+            match place::slice_of(&entry.name) {
+                Some((SliceId::Volume(_), true)) => {
+                    let stat = self.disk.stat(&self.config.path.join(&entry.name))?;
+                    unwritten_bytes += stat.map_or(0, |stat| stat.len.saturating_sub(stat.allocated_bytes));
+                }
+                Some((SliceId::Capture(_), true)) => captures = true,
+                Some(_) | None => {}
+            }
+        }
+        let free_bytes = self.disk.space(&self.config.path)?.free_bytes;
+        let before = std::mem::replace(
+            &mut self.seen().free_beside_captures,
+            captures.then_some(free_bytes),
+        );
+        let fell = before.unwrap_or(free_bytes).saturating_sub(free_bytes);
+        let soon_bytes = free_bytes.saturating_sub(2 * fell);
+        Ok(Room {
+            captures,
+            is_short: self.config.capacity.is_short(soon_bytes, unwritten_bytes),
+        })
+    }
+
     /// Returns the length of a finished slice.
     async fn length(&self, id: &SliceId) -> Result<Option<u64>, PoolError> {
         let path = self.path(id);
@@ -329,14 +380,21 @@ impl Pool for FilePool {
     }
 
     async fn usage(&self) -> Result<PoolUsage, PoolError> {
-        let allocated_bytes = self.list().await?.iter().map(|f| f.allocated_bytes).sum();
+        let found = self.list().await?;
+        // A capture's blocks are its volume's, or go with it.
+        let lasting = found
+            .iter()
+            .filter(|found| !matches!(found.id, SliceId::Capture(_)));
+        let allocated_bytes: u64 = lasting.map(|found| found.allocated_bytes).sum();
         let space = self
             .blocking("measure", "folder", |pool| pool.disk.space(&pool.config.path))
             .await?;
+        let used_bytes = space.total_bytes.saturating_sub(space.free_bytes);
         Ok(PoolUsage {
             total_bytes: space.total_bytes,
             free_bytes: space.free_bytes,
-            allocated_bytes,
+            // Forks share blocks with their sources, and each counts them.
+            allocated_bytes: allocated_bytes.min(used_bytes),
         })
     }
 
@@ -417,6 +475,10 @@ impl Pool for FilePool {
             return Err(self.missing(&source.id));
         }
         if reflink {
+            if matches!(target.id, SliceId::Capture(_)) && self.blocking_room("capture").await?.is_short {
+                // It would have to go at once, for a volume that is written to needs the room again.
+                return Err(self.no_space(file_bytes(source)));
+            }
             let (from, to) = (self.path(&source.id), self.unfinished(&target.id));
             let linked = self.blocking("reflink", target.id.name(), move |pool| {
                 pool.remove_if_there(&to)?;
@@ -458,7 +520,12 @@ impl Pool for FilePool {
 
     async fn delete(&self, id: &SliceId) -> Result<(), PoolError> {
         let (done, unfinished) = (self.path(id), self.unfinished(id));
+        let cut = matches!(id, SliceId::Capture(_));
         let deleted = self.blocking("delete", id.name(), move |pool| {
+            if cut {
+                // Whoever still reads it keeps no room then, and notices.
+                pool.cut_if_there(&done)?;
+            }
             pool.remove_if_there(&unfinished)?;
             pool.remove_if_there(&done)?;
             // Also when nothing was there: an earlier run may have removed it without living to sync.
@@ -563,7 +630,27 @@ impl Pool for FilePool {
             // Said where it was found.
             let _shut = self.look().await;
         }
-        Vec::new()
+        if !self.seen().reflink || !self.door.is_open() {
+            return Vec::new();
+        }
+        match self.blocking_room("measure").await {
+            Ok(Room {
+                captures: true,
+                is_short: true,
+            }) => vec![Shed::Captures],
+            Ok(_) => Vec::new(),
+            Err(error) => {
+                tracing::warn!(pool = self.config.name, %error, "room not measured");
+                Vec::new()
+            }
+        }
+    }
+
+    fn tend_every(&self) -> Duration {
+        match self.seen().free_beside_captures {
+            Some(_) => WATCH_EVERY,
+            None => Duration::from_secs(1),
+        }
     }
 }
 

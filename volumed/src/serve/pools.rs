@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use crashsafe::Disk;
@@ -29,7 +28,6 @@ use crate::service::Service;
 use crate::volume::{Volume, VolumeId, VolumeState};
 
 /// Time between two looks at a pool: less than its headroom lasts when it is filled at full speed.
-const TEND_EVERY: Duration = Duration::from_secs(1);
 
 /// What pools are opened with.
 #[derive(Debug)]
@@ -237,7 +235,7 @@ async fn tend_one_until(service: &Service, pool: &dyn Pool, shutdown: &Cancellat
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(TEND_EVERY) => {}
+            () = tokio::time::sleep(pool.tend_every()) => {}
         }
     }
 }
