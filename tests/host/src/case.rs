@@ -29,6 +29,13 @@ pub enum Body {
     Shared(fn(&Guest)),
     /// Runs inside a guest of its own, which it may ruin.
     Alone(fn(&Guest)),
+    /// Runs once for each point from 0 on, each time as a test of its own inside a guest of its own; [`Guest::point`] tells which.
+    Points {
+        /// What is run.
+        run: fn(&Guest),
+        /// How many points there are.
+        count: u64,
+    },
     /// A power cut, in guests of its own.
     PowerCut(PowerCut),
 }
@@ -52,7 +59,7 @@ pub struct PowerCut {
 /// Which function of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Part {
-    /// [`Body::Shared`] and [`Body::Alone`]
+    /// [`Body::Shared`], [`Body::Alone`] and [`Body::Points`]
     Whole,
     /// [`PowerCut::workload`]
     Workload,
@@ -64,10 +71,10 @@ impl Case {
     /// Returns the function of a part, if the case has it.
     pub(crate) fn part(&self, part: Part) -> Option<fn(&Guest)> {
         match (self.body, part) {
-            (Body::Shared(run) | Body::Alone(run), Part::Whole) => Some(run),
+            (Body::Shared(run) | Body::Alone(run) | Body::Points { run, .. }, Part::Whole) => Some(run),
             (Body::PowerCut(cut), Part::Workload) => Some(cut.workload),
             (Body::PowerCut(cut), Part::Check) => Some(cut.check),
-            (Body::Shared(_) | Body::Alone(_), Part::Workload | Part::Check)
+            (Body::Shared(_) | Body::Alone(_) | Body::Points { .. }, Part::Workload | Part::Check)
             | (Body::PowerCut(_), Part::Whole) => None,
         }
     }

@@ -46,7 +46,14 @@ pub fn main(cases: Vec<Case>, cache: &Path) -> ExitCode {
         let name = case.name.to_owned();
         match case.body {
             Body::Shared(_) => add(name, case, Box::new(move || tier.run_shared(index + 1, &case))),
-            Body::Alone(_) => add(name, case, Box::new(move || tier.run_alone(&case))),
+            Body::Alone(_) => add(name, case, Box::new(move || tier.run_alone(&case, 0))),
+            Body::Points { count, .. } => {
+                for point in 0..count {
+                    let tier = Arc::clone(&tier);
+                    let run = move || tier.run_alone(&case, point);
+                    add(format!("{name}::point_{point}"), case, Box::new(run));
+                }
+            }
             Body::PowerCut(cut) => {
                 for seed in 1..=if long { cut.long_seeds } else { cut.short_seeds } {
                     let tier = Arc::clone(&tier);
@@ -89,11 +96,16 @@ struct Tier {
 impl Tier {
     /// Runs a test in the guest that many share; `number` is the test's disk.
     fn run_shared(&self, number: usize, case: &Case) -> Result<()> {
-        whole(&*self.machine()?, number, case)
+        whole(&*self.machine()?, number, case, 0)
     }
 
-    fn run_alone(&self, case: &Case) -> Result<()> {
-        whole(&Machine::boot(self.initramfs()?, &[Disk::Sparse])?, 1, case)
+    fn run_alone(&self, case: &Case, point: u64) -> Result<()> {
+        whole(
+            &Machine::boot(self.initramfs()?, &[Disk::Sparse])?,
+            1,
+            case,
+            point,
+        )
     }
 
     fn machine(&self) -> Result<Arc<Machine>> {
@@ -120,13 +132,13 @@ impl Tier {
     }
 }
 
-fn whole(machine: &Machine, number: usize, case: &Case) -> Result<()> {
+fn whole(machine: &Machine, number: usize, case: &Case, seed: u64) -> Result<()> {
     let begun = Instant::now();
     let ended = machine.run(Run {
         id: number,
         case: case.name.to_owned(),
         part: Part::Whole,
-        seed: 0,
+        seed,
         long: is_long(),
         acknowledged: Vec::new(),
         disk: format!("/dev/nvme0n{number}"),

@@ -73,6 +73,7 @@ fn main() -> ExitCode {
         walk::random_calls_of_a_thin_pool_do_as_a_model_says,
     ];
     if host_tests::is_long() {
+        cases.extend(operations::points());
         // The encrypted ones are all this and more.
         cases.extend(host_tests::cases![
             pool::every_call_on_thin_slices_does_what_it_says_twice,

@@ -154,6 +154,12 @@ impl Guest {
         self.long
     }
 
+    /// Which of its [points](crate::Body::Points) the test is to try.
+    #[must_use]
+    pub fn point(&self) -> u64 {
+        self.seed
+    }
+
     /// Chance, from the test's seed.
     #[must_use]
     pub fn rng(&self) -> ChaCha8Rng {

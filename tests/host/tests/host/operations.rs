@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daemon::wall_clock::ManualClock;
-use host_tests::Guest;
+use host_tests::{Body, Case, End, Guest};
 use objstore::{MemoryStore, ObjectStore};
 use operation::{Backoff, DriveError, Moment, NoProbe, Probe, Verdict};
 use volumed::bulk::Workers;
@@ -298,41 +298,69 @@ pub(super) async fn holds_sevens(service: &Service, volume: &Volume) {
     service.detach(&volume.id, "m2", volume.generation).await.unwrap();
 }
 
-/// One kill in each operation; in the long set one at every probe of each, encrypted or not.
-fn lives(guest: &Guest, pool: &LvmKind, encrypted: bool, fork_gb: Option<u32>) {
+/// Every operation once, killed at the usual probes; or each at the `n`-th of its own, beginning anew behind its last.
+fn lives(guest: &Guest, pool: &LvmKind, encrypted: bool, fork_gb: Option<u32>, n: Option<u32>) {
     prepare(guest);
     guest.must("lvcreate -y -L 16M -n home $vg && dd if=/dev/urandom of=/dev/$vg/home bs=1M count=16");
     let foreign = "sha256sum /dev/$vg/home; lvs --noheadings -o lv_uuid,lv_tags,lv_size,lv_active $vg/home";
     let before = guest.must(foreign);
-    let life = |encrypted| Life {
+    let life = Life {
         host: Host::new(guest, pool.clone()),
         encrypted,
         fork_gb,
     };
-    guest.block_on(async {
-        if !guest.is_long() {
-            return life(encrypted).live(|_, usual| usual).await;
-        }
-        let probes = |kind: &str| {
-            let (_, steps) = ops::KINDS.iter().find(|(name, _)| *name == kind).unwrap();
-            2 * u32::try_from(steps.len()).unwrap()
-        };
-        let most = LIFE.map(|(kind, _)| probes(kind)).into_iter().max().unwrap();
-        for encrypted in [true, false] {
-            for point in 0..most {
-                life(encrypted).live(|kind, _| point % probes(kind)).await;
-            }
-        }
-    });
+    guest.block_on(life.live(|kind, usual| n.map_or(usual, |n| n % probes(kind))));
     assert_eq!(guest.must(foreign), before);
 }
 
-/// Encrypted in the short set.
-pub(crate) fn every_operation_on_thin_volumes_converges_after_a_kill(guest: &Guest) {
-    lives(guest, &thin(1024), true, Some(2));
+/// Before and behind each step of an operation.
+fn probes(kind: &str) -> u32 {
+    let (_, steps) = ops::KINDS.iter().find(|(name, _)| *name == kind).unwrap();
+    2 * u32::try_from(steps.len()).unwrap()
 }
 
-/// Unencrypted in the short set.
+/// Lives in which every operation is killed at every probe, encrypted or not.
+pub(crate) fn points() -> [Case; 2] {
+    let most = LIFE.map(|(kind, _)| probes(kind)).into_iter().max().unwrap();
+    let case = |name, run: fn(&Guest)| Case {
+        name,
+        body: Body::Points {
+            run,
+            count: 2 * u64::from(most),
+        },
+        end: End::Passes,
+    };
+    [
+        case(
+            "operations::thin_volumes_converge_after_a_kill_at_each_probe",
+            thin_volumes_converge_after_a_kill_at_each_probe,
+        ),
+        case(
+            "operations::linear_volumes_converge_after_a_kill_at_each_probe",
+            linear_volumes_converge_after_a_kill_at_each_probe,
+        ),
+    ]
+}
+
+fn at_point(guest: &Guest, pool: &LvmKind, fork_gb: Option<u32>) {
+    let n = u32::try_from(guest.point() / 2).unwrap();
+    lives(guest, pool, guest.point().is_multiple_of(2), fork_gb, Some(n));
+}
+
+fn thin_volumes_converge_after_a_kill_at_each_probe(guest: &Guest) {
+    at_point(guest, &thin(1024), Some(2));
+}
+
+fn linear_volumes_converge_after_a_kill_at_each_probe(guest: &Guest) {
+    at_point(guest, &linear(), None);
+}
+
+/// Encrypted.
+pub(crate) fn every_operation_on_thin_volumes_converges_after_a_kill(guest: &Guest) {
+    lives(guest, &thin(1024), true, Some(2), None);
+}
+
+/// Unencrypted.
 pub(crate) fn every_operation_on_linear_volumes_converges_after_a_kill(guest: &Guest) {
-    lives(guest, &linear(), false, None);
+    lives(guest, &linear(), false, None, None);
 }
