@@ -125,6 +125,7 @@ async fn examine(layout: &Layout, programs: &Programs, assets: &std::path::Path)
     let inspected = inspected.as_ref();
     findings.extend([
         pools::volumes(inspected, listed),
+        pools::mounts(inspected),
         pools::snapshots(inspected),
         pools::foreign_files(inspected, listed),
     ]);

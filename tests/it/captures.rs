@@ -24,24 +24,28 @@ const PART: usize = 16 * MIB;
 async fn line(to: String, open: watch::Receiver<bool>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
+    daemon::spawn("line", async move {
         while let Ok((near, _)) = listener.accept().await {
             let (to, mut open) = (to.clone(), open.clone());
-            tokio::spawn(async move {
+            daemon::spawn("line-connection", async move {
                 let far = TcpStream::connect(to.trim_start_matches("http://"))
                     .await
                     .unwrap();
                 let ((mut from_near, mut to_near), (mut from_far, mut to_far)) =
                     (near.into_split(), far.into_split());
-                let back = tokio::spawn(async move { tokio::io::copy(&mut from_far, &mut to_near).await });
-                let mut bytes = vec![0; 64 << 10];
-                while let Ok(count @ 1..) = from_near.read(&mut bytes).await {
-                    open.wait_for(|open| *open).await.unwrap();
-                    if to_far.write_all(&bytes[..count]).await.is_err() {
-                        break;
+                let there = async {
+                    let mut bytes = vec![0; 64 << 10];
+                    while let Ok(count @ 1..) = from_near.read(&mut bytes).await {
+                        open.wait_for(|open| *open).await.unwrap();
+                        if to_far.write_all(&bytes[..count]).await.is_err() {
+                            break;
+                        }
                     }
+                };
+                tokio::select! {
+                    () = there => {}
+                    _ended = tokio::io::copy(&mut from_far, &mut to_near) => {}
                 }
-                back.abort();
             });
         }
     });

@@ -276,8 +276,23 @@ async fn what_was_done_behind_our_back_is_seen_and_detach_is_never_said_to_be_do
         .unwrap();
     File::create(place.0.join("kept")).unwrap().sync_all().unwrap();
 
+    // Another volume in it or around it would hide it, or be hidden, after a boot.
+    let other = made(&client, &volumed, "ext4", &plain()).await;
+    for (at, said) in [
+        ("real/data/inner", "lies in"),
+        ("link/data", "where volume"),
+        ("real", "which lies in"),
+    ] {
+        let (status, sentence) = refused(mounted(&client, &other, &dir.path().join(at)).await);
+        assert!(status == 412 && sentence.contains(said), "{status} {sentence}");
+    }
+    let inspected = async || client.get::<Value>("/v1/inspection").await.unwrap();
+    assert_eq!(inspected().await["not_mounted"], json!([]));
+
     // Unmounted by somebody else, and attached again.
     run("umount", &[], &place.0);
+    let found = inspected().await["not_mounted"].clone();
+    assert_eq!(found[0]["volume_id"], *volume, "{found}");
     mounted(&client, &volume, &dir.path().join("link/data"))
         .await
         .unwrap();

@@ -414,7 +414,7 @@ pub trait Pool: Send + Sync + Debug {
         None
     }
 
-    /// How long after a look at itself the next is due.
+    /// How long after a look at itself the next is due: less than its headroom lasts when it is filled at full speed.
     fn tend_every(&self) -> Duration {
         Duration::from_secs(1)
     }

@@ -78,6 +78,29 @@ pub(super) fn volumes(found: Option<&Value>, pools: Option<&[Value]>) -> Finding
     Finding::bad(NAME, Verdict::Warning, (stranded.join("; "), follows, remedy))
 }
 
+/// Whether volumes of this host are where they belong.
+pub(super) fn mounts(found: Option<&Value>) -> Finding {
+    const NAME: &str = "host mounts";
+    let Some(found) = found else {
+        return Finding::bad(NAME, Verdict::Note, (UNKNOWN, "", ""));
+    };
+    let missing = words(found, "not_mounted", |word| {
+        format!(
+            "{} is not on {}: {}",
+            word("volume_id"),
+            word("host_path"),
+            word("why")
+        )
+    });
+    if missing.is_empty() {
+        return Finding::ok(NAME, "each volume of this host is where it belongs");
+    }
+    let follows = "whoever uses such a directory uses what is below it, and not the volume";
+    let remedy =
+        "see that the directory is empty, then `hangar volumes attach ID --host PATH` with that path";
+    Finding::bad(NAME, Verdict::Warning, (missing.join("; "), follows, remedy))
+}
+
 /// Whether a snapshot is known not to restore.
 pub(super) fn snapshots(found: Option<&Value>) -> Finding {
     const NAME: &str = "snapshots";

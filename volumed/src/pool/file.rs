@@ -7,6 +7,7 @@
 
 mod build;
 mod place;
+mod shared_room;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,8 +34,6 @@ mod tests;
 
 const FINAL: &str = ".img";
 const UNFINISHED: &str = ".new";
-/// Between two looks at the room while captures take some of it: what is written meanwhile must fit into half the reserve.
-const WATCH_EVERY: Duration = Duration::from_millis(100);
 /// What guest-init reads at both ends before it makes a file system.
 const EDGE_BYTES: u64 = 1 << 20;
 
@@ -75,15 +74,6 @@ pub struct FilePool {
     seen: Arc<Mutex<Seen>>,
 }
 
-/// How the room is that captures and volumes share.
-#[derive(Clone, Copy, Debug)]
-struct Room {
-    /// Whether there is a capture.
-    captures: bool,
-    /// Whether volumes need the room that captures have.
-    is_short: bool,
-}
-
 /// What the pool knows of its folder.
 #[derive(Debug, Default)]
 struct Seen {
@@ -120,10 +110,6 @@ impl FilePool {
         workers: Workers,
         random: Arc<dyn Random>,
     ) -> Self {
-        let seen = Seen {
-            known,
-            ..Seen::default()
-        };
         Self {
             config,
             disk,
@@ -131,7 +117,10 @@ impl FilePool {
             workers,
             random,
             door: Arc::new(Door::new()),
-            seen: Arc::new(Mutex::new(seen)),
+            seen: Arc::new(Mutex::new(Seen {
+                known,
+                ..Seen::default()
+            })),
         }
     }
 
@@ -253,44 +242,6 @@ impl FilePool {
             Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(other) => Err(other),
         }
-    }
-
-    fn cut_if_there(&self, path: &Path) -> io::Result<()> {
-        match self.disk.open("pool:delete:cut", path, OpenOptions::READ_WRITE) {
-            Ok(file) => file.set_len(0),
-            Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(other) => Err(other),
-        }
-    }
-
-    async fn blocking_room(&self, doing: &'static str) -> Result<Room, PoolError> {
-        self.blocking(doing, "folder", Self::room).await
-    }
-
-    /// Measures whether volumes can be written as far as they were promised, at the pace of the last look too.
-    fn room(&self) -> io::Result<Room> {
-        let (mut unwritten_bytes, mut captures) = (0, false);
-        for entry in self.disk.list(&self.config.path)? {
-            match place::slice_of(&entry.name) {
-                Some((SliceId::Volume(_), true)) => {
-                    let stat = self.disk.stat(&self.config.path.join(&entry.name))?;
-                    unwritten_bytes += stat.map_or(0, |stat| stat.len.saturating_sub(stat.allocated_bytes));
-                }
-                Some((SliceId::Capture(_), true)) => captures = true,
-                Some(_) | None => {}
-            }
-        }
-        let free_bytes = self.disk.space(&self.config.path)?.free_bytes;
-        let before = std::mem::replace(
-            &mut self.seen().free_beside_captures,
-            captures.then_some(free_bytes),
-        );
-        let fell = before.unwrap_or(free_bytes).saturating_sub(free_bytes);
-        let soon_bytes = free_bytes.saturating_sub(2 * fell);
-        Ok(Room {
-            captures,
-            is_short: self.config.capacity.is_short(soon_bytes, unwritten_bytes),
-        })
     }
 
     /// Returns the length of a finished slice.
@@ -523,7 +474,6 @@ impl Pool for FilePool {
         let cut = matches!(id, SliceId::Capture(_));
         let deleted = self.blocking("delete", id.name(), move |pool| {
             if cut {
-                // Whoever still reads it keeps no room then, and notices.
                 pool.cut_if_there(&done)?;
             }
             pool.remove_if_there(&unfinished)?;
@@ -630,27 +580,11 @@ impl Pool for FilePool {
             // Said where it was found.
             let _shut = self.look().await;
         }
-        if !self.seen().reflink || !self.door.is_open() {
-            return Vec::new();
-        }
-        match self.blocking_room("measure").await {
-            Ok(Room {
-                captures: true,
-                is_short: true,
-            }) => vec![Shed::Captures],
-            Ok(_) => Vec::new(),
-            Err(error) => {
-                tracing::warn!(pool = self.config.name, %error, "room not measured");
-                Vec::new()
-            }
-        }
+        self.shed_for_volumes().await
     }
 
     fn tend_every(&self) -> Duration {
-        match self.seen().free_beside_captures {
-            Some(_) => WATCH_EVERY,
-            None => Duration::from_secs(1),
-        }
+        self.watch_every()
     }
 }
 

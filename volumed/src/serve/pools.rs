@@ -27,8 +27,6 @@ use crate::random::Random;
 use crate::service::Service;
 use crate::volume::{Volume, VolumeId, VolumeState};
 
-/// Time between two looks at a pool: less than its headroom lasts when it is filled at full speed.
-
 /// What pools are opened with.
 #[derive(Debug)]
 pub(super) struct Opener {

@@ -6,6 +6,7 @@ use super::{Service, refusal};
 use crate::error::Refusal;
 use crate::ops::{self, chain};
 use crate::snapshot::SnapshotState;
+use crate::volume::{Volume, VolumeState};
 
 /// A volume that cannot be used where it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,6 +28,17 @@ pub struct DamagedSnapshot {
     pub damage: String,
 }
 
+/// A volume of this host that is not where it belongs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NotMounted {
+    /// The volume.
+    pub volume_id: String,
+    /// Its directory.
+    pub host_path: String,
+    /// What is wrong.
+    pub why: String,
+}
+
 /// Something in a pool that is none of its slices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ForeignFile {
@@ -45,6 +57,8 @@ pub struct Inspection {
     pub without_pool: Vec<Stranded>,
     /// Snapshots that do not restore.
     pub damaged_snapshots: Vec<DamagedSnapshot>,
+    /// Volumes of this host that are not mounted.
+    pub not_mounted: Vec<NotMounted>,
     /// What others put into pools.
     pub foreign_files: Vec<ForeignFile>,
 }
@@ -67,6 +81,7 @@ impl Service {
                 volume_id: volume.id.to_string(),
                 pool: volume.pool.clone(),
             });
+        let not_mounted = self.not_mounted(&volumes).await;
         let without_slice = ops::lost(ctx).await.into_iter().map(|lost| Stranded {
             volume_id: lost.volume_id.to_string(),
             pool: lost.pool,
@@ -95,7 +110,32 @@ impl Service {
             without_slice: without_slice.collect(),
             without_pool: without_pool.collect(),
             damaged_snapshots: damaged.collect(),
+            not_mounted,
             foreign_files,
         })
+    }
+
+    async fn not_mounted(&self, volumes: &[Volume]) -> Vec<NotMounted> {
+        let mut found = Vec::new();
+        let Some(host) = &self.ctx.host else {
+            return found;
+        };
+        // What is under way comes to an end, or waits for a pool that is told of.
+        let running = self.running().await.unwrap_or_default();
+        let still = volumes.iter().filter(|volume| {
+            volume.state == VolumeState::Created && !running.contains_key(volume.id.as_str())
+        });
+        for volume in still {
+            let Some(path) = &volume.host_path else { continue };
+            let Err(error) = host.usage(path).await else {
+                continue;
+            };
+            found.push(NotMounted {
+                volume_id: volume.id.to_string(),
+                host_path: path.display().to_string(),
+                why: chain(&error),
+            });
+        }
+        found
     }
 }

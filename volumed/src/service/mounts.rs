@@ -43,6 +43,7 @@ impl Service {
             ended(&self.settle(&mut handle).await?, id, "mounted")?;
             return self.volume(id).await;
         }
+        apart_from(path, &self.of_the_host().await)?;
         let (subject, path, now) = (id.clone(), path.to_owned(), self.ctx.clock.now());
         let change = Change::new(move |tx| {
             let others = tx.existing_volumes()?;
@@ -153,6 +154,36 @@ impl Service {
             }
         }
     }
+}
+
+/// After a boot, when both are mounted again, one would hide the other or keep it from being mounted.
+fn apart_from(path: &Path, others: &[Volume]) -> Result<(), Refusal> {
+    let real = on_this_host(path);
+    let mounted = others.iter().filter_map(|v| Some((v, v.host_path.as_deref()?)));
+    for (volume, theirs) in mounted.filter(|(_, theirs)| *theirs != path) {
+        let other = on_this_host(theirs);
+        let (theirs, path) = (theirs.display(), path.display());
+        let sentence = if real == other {
+            format!(
+                "host_path {path} is {theirs}, where volume {} is mounted",
+                volume.id
+            )
+        } else if real.starts_with(&other) {
+            format!(
+                "host_path {path} lies in {theirs}, where volume {} is mounted; choose a directory outside of it",
+                volume.id
+            )
+        } else if other.starts_with(&real) {
+            format!(
+                "volume {} is mounted on {theirs}, which lies in host_path {path}; choose another directory",
+                volume.id
+            )
+        } else {
+            continue;
+        };
+        return Err(Refusal::precondition(sentence));
+    }
+    Ok(())
 }
 
 /// Says that an operation goes on which a request did not see the end of.

@@ -47,16 +47,21 @@ fn slices_that_nobody_knows_are_listed_with_why() {
 
 #[test]
 fn what_an_inspection_found_is_told_volume_by_volume_and_snapshot_by_snapshot() {
-    let clean =
-        json!({"without_slice": [], "without_pool": [], "damaged_snapshots": [], "foreign_files": []});
+    let clean = json!({"without_slice": [], "without_pool": [], "damaged_snapshots": [], "not_mounted": [], "foreign_files": []});
     let ill = json!({
         "without_slice": [{"volume_id": "vol_1", "pool": "fast"}],
         "without_pool": [{"volume_id": "vol_2", "pool": "gone"}],
         "damaged_snapshots": [{"snapshot_id": "vs_1", "volume_id": "vol_1", "damage": "object backup/x: missing"}],
+        "not_mounted": [{"volume_id": "vol_3", "host_path": "/srv/x", "why": "nothing is mounted there"}],
         "foreign_files": [{"pool": "fast", "name": "notes.txt"}],
     });
     type Check = fn(Option<&Value>) -> Finding;
-    let checks: [(Check, Verdict, &[&str]); 3] = [
+    let checks: [(Check, Verdict, &[&str]); 4] = [
+        (
+            mounts,
+            Verdict::Warning,
+            &["vol_3 is not on /srv/x: nothing is mounted there"],
+        ),
         (
             |found| volumes(found, None),
             Verdict::Warning,

@@ -131,7 +131,7 @@ async fn what_could_not_be_flushed_is_not_told_and_is_flushed_by_the_next_readin
 async fn with_a_devices_file_lvm_is_asked_for_the_disks_and_one_that_is_gone_is_passed_over() {
     let dir = tempfile::tempdir().unwrap();
     let (here, gone) = (dir.path().join("here"), dir.path().join("gone"));
-    std::fs::write(&here, "").unwrap();
+    std::fs::File::create(&here).unwrap();
     let played = Played::new(&[&gone, &here]);
     let group = group(Scope::File("hangar.devices".to_owned()), &played);
     played.syncs.lock().unwrap().push_back(1);
