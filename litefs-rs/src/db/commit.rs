@@ -17,6 +17,9 @@ use super::{capture::CommitPoint, checksum::PageChecksums, files::Files};
 use ltx_file::PreparedFile;
 pub(super) use ltx_file::{Durable, Pages, sync as sync_files, write as write_file};
 
+/// Files that wait for the log to go; a log that nobody checkpoints would have ever more of them.
+const IN_LOG_MAX: usize = 4096;
+
 /// What an LTX file says of its making.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
@@ -190,6 +193,7 @@ impl History {
             Durable::ByItself => self.make_durable(disk)?,
             Durable::ByLog => self.in_log.extend(prepared.files.iter().map(|file| file.name)),
         }
+        let many = self.in_log.len() >= IN_LOG_MAX;
         // The last file first: alone it is a database as good as both, and the first alone would be none.
         for file in prepared.files.iter().rev() {
             file.publish(disk, &self.directory, prepared.durable)?;
@@ -200,6 +204,9 @@ impl History {
         self.checksums.apply(prepared.commit_pages, &prepared.changed);
         self.page_size = (prepared.commit_pages > 0).then_some(prepared.page_size);
         self.pos = prepared.pos;
+        if many {
+            self.make_durable(disk)?;
+        }
         assert!(
             self.checksums.database() == self.pos.checksum,
             "checksum {} at {}",

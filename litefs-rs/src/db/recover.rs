@@ -72,13 +72,19 @@ pub fn recover(
     let mut files = DatabaseFiles::open(Arc::clone(&disk), directory.to_path_buf())?;
     files.unlink(FileKind::Shm)?;
     let log = LeftLog::read(&files)?;
-    let kept = log.filter(|log| matches!(unsent, Unsent::Keep(_)) && !log.is_replicas());
+    let written = log.filter(|log| !log.is_replicas());
     let Found {
         newest,
         in_log,
         lost,
         why,
-    } = newest::find(&*disk, &ltx_directory, kept.as_ref().map(|log| &log.header))?;
+    } = newest::find(&*disk, &ltx_directory, written.as_ref().map(|log| &log.header))?;
+    let (kept, why) = match (unsent, why) {
+        (Unsent::Keep(_), why) => (written, why),
+        // Only who keeps what the log holds can make them again.
+        (Unsent::Drop, Some(why)) => return Err(why),
+        (Unsent::Drop, None) => (None, None),
+    };
     let undone = journal::undo(&mut files, newest.as_ref(), super_journal_exists)?;
     let mut found = State::read(&files, log, newest.as_ref(), unsent)?;
     let mut made = None;

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use crashsafe::{Disk, RealDisk};
+use crashsafe::{Disk, RealDisk, Recorder};
 use litefs_rs::db::{
     Node, Primacy, Role,
     commit::Origin,
@@ -218,6 +218,30 @@ fn ltx_files_of_what_is_in_the_log_come_back_as_they_were_whichever_are_missing_
         }
         comes_back(&killed, &positions, &format!("case {case}"));
     }
+}
+
+/// Its primary was one for good when it wrote them, and is not any more.
+#[test]
+fn a_replica_syncs_what_was_in_the_log_before_that_goes_and_refuses_what_is_lost_of_it() {
+    let (made, positions) = with_log();
+    let whole = made.killed();
+    let recorder = Arc::new(Recorder::new(RealDisk, whole.copy.path()).unwrap());
+    let disk = Arc::clone(&recorder) as Arc<dyn Disk>;
+    let recovered = recover(disk, &whole.directory(), Unsent::Drop, &|_| false).unwrap();
+    assert_eq!(recovered.history.pos(), positions[6]);
+    let events = recorder.events();
+    let gone = events
+        .iter()
+        .position(|event| event.ends_with(":remove_file"))
+        .unwrap();
+    let synced = events[..gone].iter().filter(|event| *event == "ltx:sync_data");
+    assert_eq!(synced.count(), 4, "{events:?}");
+
+    let lost = made.killed();
+    std::fs::remove_file(lost.ltx(positions[5].txid)).unwrap();
+    let refused = lost.recover(Unsent::Drop);
+    assert!(matches!(refused, Err(RecoverError::Gap { .. })), "{refused:?}");
+    assert!(lost.directory().join("wal").exists());
 }
 
 /// Whoever makes a checkpoint may see a transaction before the daemon has heard of its end.
