@@ -26,7 +26,10 @@ use hyper_util::{
     server::conn::auto,
 };
 use lease::Keeper;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -97,12 +100,19 @@ pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Answers until the node stops.
-pub async fn serve(listener: TcpListener, api: Arc<Api>) {
+/// Takes connections until `stop`, each in a task of its own that ends then, too.
+pub(crate) async fn accept<F>(
+    name: &'static str,
+    listener: TcpListener,
+    stop: &CancellationToken,
+    mut serve: impl FnMut(TcpStream) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = api.stop.cancelled() => return,
+            () = stop.cancelled() => return,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -115,23 +125,33 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "connection collects its packets");
         }
+        let (served, stop) = (serve(stream), stop.clone());
+        daemon::spawn(name, async move {
+            tokio::select! {
+                () = served => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+}
+
+/// Answers until the node stops.
+pub async fn serve(listener: TcpListener, api: Arc<Api>) {
+    let stop = api.stop.clone();
+    accept("api", listener, &stop, |stream| {
         let api = Arc::clone(&api);
-        daemon::spawn("api", async move {
-            let stop = api.stop.clone();
+        async move {
             let service = hyper::service::service_fn(move |request| {
                 let api = Arc::clone(&api);
                 async move { Ok::<_, Infallible>(api.answer(request).await) }
             });
             let builder = auto::Builder::new(TokioExecutor::new());
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            tokio::select! {
-                ended = connection => if let Err(error) = ended {
-                    tracing::debug!(%error, "connection ended");
-                },
-                () = stop.cancelled() => {}
+            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, "connection ended");
             }
-        });
-    }
+        }
+    })
+    .await;
 }
 
 impl Api {

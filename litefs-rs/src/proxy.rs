@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::carry::{Carrier, until};
 use crate::{
+    api,
     db::Role,
     http_client::{Body, whole},
     name::DatabaseName,
@@ -106,10 +107,10 @@ pub struct Proxy {
     nodes: Carrier,
 }
 
-/// Where a write goes.
-enum Target {
-    Here,
-    There { hostname: String, authority: Authority },
+/// Where the primary's proxy is.
+struct There {
+    hostname: String,
+    authority: Authority,
 }
 
 /// An answer of the proxy's own.
@@ -138,24 +139,9 @@ impl Proxy {
 
     /// Answers until the node stops.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = stop.cancelled() => return,
-            };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "connection was not accepted");
-                    sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            };
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "connection collects its packets");
-            }
-            let (proxy, stop) = (Arc::clone(&self), stop.clone());
-            daemon::spawn("proxy", async move {
+        api::accept("proxy", listener, &stop, |stream| {
+            let proxy = Arc::clone(&self);
+            async move {
                 // One limit for both: the wait for a request counts as reading it.
                 let limits = [proxy.settings.read_header_timeout, proxy.settings.idle_timeout];
                 let limit = limits[0].zip(limits[1]).map(|(header, idle)| header.max(idle));
@@ -166,14 +152,12 @@ impl Proxy {
                 let mut builder = hyper::server::conn::http1::Builder::new();
                 builder.timer(TokioTimer::new()).header_read_timeout(limit);
                 let connection = builder.serve_connection(TokioIo::new(stream), service);
-                tokio::select! {
-                    ended = connection.with_upgrades() => if let Err(error) = ended {
-                        tracing::debug!(%error, "connection ended");
-                    },
-                    () = stop.cancelled() => {}
+                if let Err(error) = connection.with_upgrades().await {
+                    tracing::debug!(%error, "connection ended");
                 }
-            });
-        }
+            }
+        })
+        .await;
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
@@ -284,11 +268,8 @@ impl Proxy {
     async fn write(&self, request: Request<Body>) -> Result<Response<Body>, Refused> {
         let brought = request.headers().contains_key(&PROXIED);
         match self.where_to(brought).await? {
-            Target::There { hostname, authority } => {
-                self.redirect(request, Target::There { hostname, authority })
-                    .await
-            }
-            Target::Here => {
+            Some(there) => self.redirect(request, there).await,
+            None => {
                 let reads = rules::is_read(request.method()) && !brought;
                 let mut response = self.ask_application(request).await?;
                 if let Some(slot) = self.store.get(&self.settings.database).filter(|_| !reads) {
@@ -309,20 +290,20 @@ impl Proxy {
         }
     }
 
-    /// Waits until somebody is primary.
+    /// Waits until somebody is primary; nothing if it is this node.
     ///
     /// * `brought`: another node thinks that this one is: it goes no further.
-    async fn where_to(&self, brought: bool) -> Result<Target, Refused> {
+    async fn where_to(&self, brought: bool) -> Result<Option<There>, Refused> {
         let until = Instant::now() + self.settings.redirect_timeout;
         loop {
             if self.status.role() == Role::Primary {
-                return Ok(Target::Here);
+                return Ok(None);
             }
             let standing = self.keeper.standing().borrow().clone();
             if let Standing::Replica { primary, .. } = standing
                 && !brought
             {
-                return self.primary(&primary);
+                return self.primary(&primary).map(Some);
             }
             if Instant::now() >= until {
                 let said = "Proxy error: no primary available".to_owned();
@@ -333,7 +314,7 @@ impl Proxy {
         }
     }
 
-    fn primary(&self, holder: &lease::Holder) -> Result<Target, Refused> {
+    fn primary(&self, holder: &lease::Holder) -> Result<There, Refused> {
         let port = match self.settings.redirect {
             Redirect::Carry { port: Some(port) } => port,
             Redirect::Carry { port: None } | Redirect::Replay { .. } => self.address.port(),
@@ -345,16 +326,14 @@ impl Proxy {
             let said = format!("Proxy error: the primary's url '{}' names no host", holder.url);
             return Err(Refused(StatusCode::BAD_GATEWAY, said));
         };
-        Ok(Target::There {
+        Ok(There {
             hostname: self.status.primary().unwrap_or_else(|| holder.hostname.clone()),
             authority,
         })
     }
 
-    async fn redirect(&self, mut request: Request<Body>, target: Target) -> Result<Response<Body>, Refused> {
-        let Target::There { hostname, authority } = target else {
-            return self.ask_application(request).await;
-        };
+    async fn redirect(&self, mut request: Request<Body>, there: There) -> Result<Response<Body>, Refused> {
+        let There { hostname, authority } = there;
         match &self.settings.redirect {
             Redirect::Replay { header } => {
                 let mut response = Response::new(whole(""));

@@ -13,6 +13,7 @@ use std::{
 };
 
 use rusqlite::Connection;
+use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 use tokio::time::Instant;
 
 use crate::node::{Node, PATIENCE};
@@ -361,16 +362,27 @@ fn parts_are_passed_on_as_they_come_and_a_connection_becomes_what_it_wants_to_be
 #[test]
 fn an_application_that_starts_later_is_waited_for() {
     let root = tempfile::tempdir().unwrap();
-    // Taken, so that nobody else gets it, and not listened at before the request waits.
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Bound, so that nobody else gets the port, and not listened at: whoever connects is refused.
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let listener = TcpListener::from(socket);
     let address = listener.local_addr().unwrap();
-    drop(listener);
     let node = Node::behind_proxy(root.path(), None, &format!("target: \"{address}\", db: a"));
-    let at = node.proxy();
     node.shell("a", "CREATE TABLE t (v)");
-    let waits = std::thread::spawn(move || ask(at, "GET /count", ""));
-    let app = App::on(TcpListener::bind(address).unwrap(), node.path("a"));
-    let answered = waits.join().unwrap();
-    assert_eq!((answered.status, answered.body.as_str()), (200, "0"));
+    let mut asks = TcpStream::connect(node.proxy()).unwrap();
+    asks.write_all(b"GET /count HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
+    asks.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let nothing = asks.read(&mut [0; 64]).unwrap_err();
+    assert_eq!(
+        nothing.kind(),
+        std::io::ErrorKind::WouldBlock,
+        "no answer without the application"
+    );
+    listen(&listener, 16).unwrap();
+    let app = App::on(listener, node.path("a"));
+    asks.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut said = String::new();
+    asks.read_to_string(&mut said).unwrap();
+    assert!(said.contains(" 200 ") && said.ends_with("\r\n\r\n0"), "{said}");
     assert_eq!(app.asked().len(), 1);
 }
