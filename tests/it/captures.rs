@@ -129,8 +129,10 @@ async fn a_capture_gives_way_before_a_volume_lacks_the_room_that_it_was_promised
     let taken: Value = client.post(&path, &json!({})).await.unwrap();
     let capture = folder.join(format!("s-{}.img", taken["id"].as_str().unwrap()));
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     while !capture.exists() {
         ticks.tick().await;
+        assert!(tokio::time::Instant::now() < deadline, "no capture is made");
     }
     let file = tokio::task::spawn_blocking(move || {
         write(&file, 2).unwrap();

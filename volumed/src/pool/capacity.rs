@@ -40,3 +40,6 @@ fn scale(bytes: u64, ratio: f64) -> u64 {
     let per_mille = (ratio * 1000.0).clamp(0.0, 100_000.0) as u64;
     u64::try_from(u128::from(bytes) * u128::from(per_mille) / 1000).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;
