@@ -147,6 +147,17 @@ pub trait Disk: Send + Sync + Debug {
     /// else as the system.
     fn reflink(&self, label: &'static str, from: &Path, to: &Path) -> Result<()>;
 
+    /// Returns where two files may differ, in order, or `None` where that cannot be told. Elsewhere both have the same
+    /// blocks, or none: nothing is read. What only the longer one has is a difference.
+    ///
+    /// Both must be synced, and nobody may write to them meanwhile.
+    ///
+    /// # Errors
+    /// As the system.
+    fn differences(&self, _one: &Path, _other: &Path) -> Result<Option<Vec<Range<u64>>>> {
+        Ok(None)
+    }
+
     /// Lists a directory, sorted by name.
     ///
     /// # Errors
@@ -265,6 +276,9 @@ impl<D: Disk + ?Sized> Disk for Arc<D> {
     }
     fn reflink(&self, label: &'static str, from: &Path, to: &Path) -> Result<()> {
         (**self).reflink(label, from, to)
+    }
+    fn differences(&self, one: &Path, other: &Path) -> Result<Option<Vec<Range<u64>>>> {
+        (**self).differences(one, other)
     }
     fn list(&self, path: &Path) -> Result<Vec<Entry>> {
         (**self).list(path)

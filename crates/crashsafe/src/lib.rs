@@ -11,6 +11,7 @@ mod lock_file;
 mod log;
 mod real_disk;
 mod recorder;
+mod shared_extents;
 mod write_atomic;
 
 pub use disk::{Disk, DiskFile, Entry, OpenOptions, Space, Stat};

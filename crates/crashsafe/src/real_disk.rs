@@ -12,7 +12,7 @@ use std::path::Path;
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
-use crate::{Disk, DiskFile, Entry, OpenOptions, Space, Stat};
+use crate::{Disk, DiskFile, Entry, OpenOptions, Space, Stat, shared_extents};
 
 /// The unit of `st_blocks`, whatever the file system's own.
 const STAT_BLOCK_BYTES: u64 = 512;
@@ -64,6 +64,10 @@ impl Disk for RealDisk {
             std::fs::remove_file(to)?;
         }
         linked
+    }
+
+    fn differences(&self, one: &Path, other: &Path) -> Result<Option<Vec<Range<u64>>>> {
+        shared_extents::differences(&File::open(one)?, &File::open(other)?)
     }
 
     fn list(&self, path: &Path) -> Result<Vec<Entry>> {

@@ -163,6 +163,10 @@ impl<D: Disk> Disk for Recorder<D> {
         self.record(label, action, |disk| disk.reflink(label, from, to))
     }
 
+    fn differences(&self, one: &Path, other: &Path) -> Result<Option<Vec<Range<u64>>>> {
+        self.disk.differences(one, other)
+    }
+
     fn list(&self, path: &Path) -> Result<Vec<Entry>> {
         self.disk.list(path)
     }
