@@ -5,6 +5,7 @@
 //! file has no descriptor (a recorder, a simulation), through [`crashsafe::Disk`]. Ciphers and codecs run on
 //! [`Workers`]. Nothing here is on the path of a guest's write.
 
+mod aligned;
 mod file;
 mod image;
 mod uring;

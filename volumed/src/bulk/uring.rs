@@ -13,6 +13,8 @@ use objstore::Remedy;
 use tokio::sync::{mpsc, oneshot};
 use tokio_uring::buf::BoundedBuf;
 
+use super::aligned::{Spare, is_aligned};
+
 /// Requests that may wait for the thread; each holds at most a block.
 const QUEUE: usize = 64;
 /// Entries of the submission ring.
@@ -63,6 +65,8 @@ pub struct Bulk {
 enum Request {
     Open {
         file: File,
+        /// Whether it bypasses the page cache.
+        direct: bool,
         answer: oneshot::Sender<u64>,
     },
     Read {
@@ -136,10 +140,11 @@ impl Bulk {
         }
     }
 
-    /// Hands `file` to the thread.
-    pub(super) async fn open(&self, file: File) -> io::Result<UringFile> {
+    /// Hands `file` to the thread. Of one that was opened with `O_DIRECT` all offsets and lengths are [aligned](is_aligned).
+    pub(super) async fn open(&self, file: File, direct: bool) -> io::Result<UringFile> {
         let (answer, opened) = oneshot::channel();
-        self.send(Request::Open { file, answer }).await?;
+        let request = Request::Open { file, direct, answer };
+        self.send(request).await?;
         let id = opened.await.map_err(|_| gone())?;
         Ok(UringFile {
             bulk: self.clone(),
@@ -220,10 +225,16 @@ fn runtime() -> io::Result<tokio_uring::Runtime> {
     tokio_uring::Runtime::new(&builder)
 }
 
-type Files = Rc<RefCell<HashMap<u64, Rc<tokio_uring::fs::File>>>>;
+type Files = Rc<RefCell<HashMap<u64, Rc<Opened>>>>;
+
+/// An open file.
+struct Opened {
+    file: tokio_uring::fs::File,
+    direct: bool,
+}
 
 async fn serve(mut queue: mpsc::Receiver<Request>, closed: Arc<Mutex<Vec<u64>>>) {
-    let files = Files::default();
+    let (files, spare) = (Files::default(), Spare::default());
     let mut next = 0_u64;
     let running = Arc::new(tokio::sync::Semaphore::new(QUEUE));
     while let Some(request) = queue.recv().await {
@@ -231,13 +242,15 @@ async fn serve(mut queue: mpsc::Receiver<Request>, closed: Arc<Mutex<Vec<u64>>>)
             // Requests under way hold the file until they end.
             files.borrow_mut().remove(&id);
         }
+        if files.borrow().is_empty() {
+            spare.clear();
+        }
         match request {
             Request::Sweep => {}
-            Request::Open { file, answer } => {
+            Request::Open { file, direct, answer } => {
                 next += 1;
-                files
-                    .borrow_mut()
-                    .insert(next, Rc::new(tokio_uring::fs::File::from_std(file)));
+                let file = tokio_uring::fs::File::from_std(file);
+                files.borrow_mut().insert(next, Rc::new(Opened { file, direct }));
                 if answer.send(next).is_err() {
                     files.borrow_mut().remove(&next);
                 }
@@ -246,9 +259,9 @@ async fn serve(mut queue: mpsc::Receiver<Request>, closed: Arc<Mutex<Vec<u64>>>)
                 let Ok(permit) = Arc::clone(&running).acquire_owned().await else {
                     return;
                 };
-                let files = Rc::clone(&files);
+                let (files, spare) = (Rc::clone(&files), spare.clone());
                 tokio_uring::spawn(async move {
-                    perform(&files, request).await;
+                    perform(&files, &spare, request).await;
                     drop(permit);
                 });
             }
@@ -258,7 +271,7 @@ async fn serve(mut queue: mpsc::Receiver<Request>, closed: Arc<Mutex<Vec<u64>>>)
 
 /// Performs one request. A caller that was dropped meanwhile is no error: the request runs to its end all the same,
 /// so that its buffer outlives it.
-async fn perform(files: &Files, request: Request) {
+async fn perform(files: &Files, spare: &Spare, request: Request) {
     let find = |id: u64| files.borrow().get(&id).cloned().ok_or_else(gone);
     match request {
         Request::Read {
@@ -268,7 +281,7 @@ async fn perform(files: &Files, request: Request) {
             answer,
         } => {
             let result = match find(file) {
-                Ok(file) => read(&file, offset, len).await,
+                Ok(file) => read(&file, spare, offset, len).await,
                 Err(error) => Err(error),
             };
             let _unheard = answer.send(result);
@@ -280,14 +293,14 @@ async fn perform(files: &Files, request: Request) {
             answer,
         } => {
             let result = match find(file) {
-                Ok(file) => file.write_all_at(Vec::from(data), offset).await.0,
+                Ok(file) => write(&file, spare, offset, data).await,
                 Err(error) => Err(error),
             };
             let _unheard = answer.send(result);
         }
         Request::Sync { file, answer } => {
             let result = match find(file) {
-                Ok(file) => file.sync_data().await,
+                Ok(file) => file.file.sync_data().await,
                 Err(error) => Err(error),
             };
             let _unheard = answer.send(result);
@@ -296,12 +309,22 @@ async fn perform(files: &Files, request: Request) {
     }
 }
 
-async fn read(file: &tokio_uring::fs::File, offset: u64, len: usize) -> io::Result<Bytes> {
-    let (result, buffer) = file
-        .read_exact_at(Vec::with_capacity(len).slice(..len), offset)
-        .await;
-    result?;
+async fn read(file: &Opened, spare: &Spare, offset: u64, len: usize) -> io::Result<Bytes> {
+    let (buffer, range) = spare.take(len);
+    let (result, buffer) = file.file.read_exact_at(buffer.slice(range.clone()), offset).await;
     let buffer = buffer.into_inner();
-    assert!(buffer.len() == len, "{} bytes read of {len}", buffer.len());
-    Ok(Bytes::from(buffer))
+    result?;
+    Ok(spare.lend(buffer, range))
+}
+
+async fn write(file: &Opened, spare: &Spare, offset: u64, data: Bytes) -> io::Result<()> {
+    if !file.direct || is_aligned(data.as_ptr() as usize) {
+        return file.file.write_all_at(data, offset).await.0;
+    }
+    let (mut buffer, range) = spare.take(data.len());
+    buffer[range.clone()].copy_from_slice(&data);
+    drop(data);
+    let (result, buffer) = file.file.write_all_at(buffer.slice(range), offset).await;
+    spare.give(buffer.into_inner());
+    result
 }
