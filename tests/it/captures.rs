@@ -99,7 +99,7 @@ async fn a_capture_gives_way_before_a_volume_lacks_the_room_that_it_was_promised
         ..store.bucket().clone()
     };
     let mut volumed = Volumed::at(bucket).await.unwrap();
-    let (xfs, _mounted) = it::xfs::mounted(2).unwrap();
+    let (xfs, _mounted) = it::reflink::xfs(2).unwrap();
     let (config, folder) = (volumed.path("config.toml"), xfs.path().join("pool"));
     let text = fs::read_to_string(&config).unwrap();
     let pool = format!("path = \"{}\"\nreserve_bytes = {}", folder.display(), 256 * MIB);

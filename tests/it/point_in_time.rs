@@ -125,7 +125,7 @@ async fn snapshots_under_a_stamping_writer_hold_a_prefix_without_reflink() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn snapshots_under_a_stamping_writer_hold_a_prefix_with_reflink() {
-    let (dir, _mounted) = it::xfs::mounted(8).unwrap();
+    let (dir, _mounted) = it::reflink::xfs(8).unwrap();
     let node = Node::start_in(dir).unwrap();
     story(&node, true).await;
 }

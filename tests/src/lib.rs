@@ -5,6 +5,6 @@ pub mod image;
 pub mod node;
 pub mod operations_world;
 pub mod pool_walk;
+pub mod reflink;
 pub mod volumed;
 pub mod volumes;
-pub mod xfs;

@@ -12,6 +12,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("cryptsetup-bin", "conformance of LUKS headers"),
     ("docker-registry", "tests of image pulls"),
     ("e2fsprogs", "file systems inside guests"),
+    ("btrfs-progs", "tests of volumes that share blocks"),
     ("erofs-utils", "conformance of root file system images"),
     ("fio", "conformance of NBD exports"),
     ("libnbd-bin", "conformance of NBD exports"),

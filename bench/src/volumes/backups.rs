@@ -9,7 +9,10 @@ use crate::{
 };
 use anyhow::{Context, Result, ensure};
 use daemon::unix_http::Client;
-use it::volumed::{Running, Volumed};
+use it::{
+    reflink::Mounted,
+    volumed::{Running, Volumed},
+};
 use rand::{Rng as _, RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -44,7 +47,15 @@ struct Took {
     cpu: Duration,
 }
 
+/// Measures on a file system where a capture is a copy, and on one where it shares its volume's blocks.
 pub(crate) async fn run(report: &mut Report, quick: bool, peers: bool) -> Result<()> {
+    for reflink in [false, true] {
+        measure(report, quick, peers, reflink).await?;
+    }
+    Ok(())
+}
+
+async fn measure(report: &mut Report, quick: bool, peers: bool, reflink: bool) -> Result<()> {
     let (mib, rounds) = (1024, if quick { 1 } else { 3 });
     let (mut plain, mut sealed, mut restic, mut borg) = (
         Times::default(),
@@ -53,7 +64,7 @@ pub(crate) async fn run(report: &mut Report, quick: bool, peers: bool) -> Result
         Times::default(),
     );
     for round in 0..rounds {
-        let mut bench = Bench::new(mib, round).await?;
+        let mut bench = Bench::new(mib, round, reflink).await?;
         bench.ours(false, &mut plain).await?;
         bench.ours(true, &mut sealed).await?;
         if peers {
@@ -62,6 +73,7 @@ pub(crate) async fn run(report: &mut Report, quick: bool, peers: bool) -> Result
             bench.borg(&mut borg)?;
         }
     }
+    let on = if reflink { ", reflink" } else { "" };
     for (what, times) in [("plain volume", &plain), ("encrypted volume", &sealed)] {
         for (part, ours, of_restic, of_borg) in [
             ("first backup", &times.full, &restic.full, &borg.full),
@@ -74,7 +86,7 @@ pub(crate) async fn run(report: &mut Report, quick: bool, peers: bool) -> Result
             ("restore", &times.restore, &restic.restore, &borg.restore),
         ] {
             for (kind, column) in [("wall", wall as fn(&Took) -> f64), ("cpu", processor)] {
-                let name = format!("{what}: {part}, {kind}");
+                let name = format!("{what}{on}: {part}, {kind}");
                 let value = median(ours, column);
                 if peers {
                     for (peer, times) in [("restic", of_restic), ("borg", of_borg)] {
@@ -93,7 +105,7 @@ pub(crate) async fn run(report: &mut Report, quick: bool, peers: bool) -> Result
     for (name, times) in [("ours", &plain), ("restic", &restic), ("borg", &borg)] {
         if let Some(added) = times.added.first() {
             report.alone(
-                &format!("{name}: stored for the change"),
+                &format!("{name}{on}: stored for the change"),
                 *added as f64 / MIB as f64,
                 "MiB",
             );
@@ -120,11 +132,18 @@ struct Bench {
     mib: usize,
     before: PathBuf,
     after: PathBuf,
+    /// Where all of it lies, if not on the temporary directory's file system.
+    _mounted: Option<Mounted>,
 }
 
 impl Bench {
-    async fn new(mib: usize, seed: u64) -> Result<Self> {
-        let volumed = Volumed::new().await?;
+    async fn new(mib: usize, seed: u64, reflink: bool) -> Result<Self> {
+        let (volumed, mounted) = if reflink {
+            let (dir, mounted) = it::reflink::xfs(24)?;
+            (Volumed::new_in(dir).await?, Some(mounted))
+        } else {
+            (Volumed::new().await?, None)
+        };
         let before = volumed.path("before");
         let after = volumed.path("after");
         let image = File::create(&before)?;
@@ -150,6 +169,7 @@ impl Bench {
             mib,
             before,
             after,
+            _mounted: mounted,
         })
     }
 

@@ -26,7 +26,7 @@ pub(crate) async fn run(report: &mut Report, quick: bool) -> Result<()> {
     }
     let (mib, seconds) = if quick { (256, 12) } else { (512, 60) };
     // A snapshot is uploaded whole the first time: two of the volume and its bucket have to fit.
-    let (dir, _mounted) = it::xfs::mounted(12)?;
+    let (dir, _mounted) = it::reflink::xfs(12)?;
     let mut volumed = Volumed::new_in(dir).await?;
     let _running = volumed.start().await?;
     let client = volumed.client();
