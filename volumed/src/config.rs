@@ -341,6 +341,13 @@ impl Config {
             if !(0.1..=100.0).contains(&pool.overcommit_ratio) {
                 return Err(CheckError::Ratio { name: name.clone() });
             }
+            let given = self.pools.iter().find(|given| given.name == *name);
+            if given.is_some_and(|given| !given.path.as_os_str().is_empty() && given.path.is_relative()) {
+                return Err(CheckError::Pool {
+                    name: name.clone(),
+                    what: "path must begin with /: volumed's own directory may be another at its next start",
+                });
+            }
             lvm::check(pool)?;
         }
         let Bottomless {

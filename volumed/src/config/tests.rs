@@ -174,6 +174,16 @@ fn a_pool_that_lacks_what_its_kind_needs_is_named_with_what_is_wrong() {
             .to_string()
             .contains("[pools.lvm]")
     );
+    let relative = parse(&format!(
+        "{MINIMAL}[[pools]]\nname = \"a\"\nkind = \"file\"\npath = \"pool\"\n"
+    ));
+    assert!(
+        relative
+            .settings()
+            .unwrap_err()
+            .to_string()
+            .contains("path must begin with /")
+    );
     let pathless = parse(&format!("{MINIMAL}[[pools]]\nname = \"a\"\nkind = \"file\"\n"));
     assert!(
         pathless
