@@ -16,4 +16,5 @@ mod point_in_time;
 mod pool_place;
 mod pool_walk;
 mod power_cut;
+mod shared_blocks;
 mod store_damage;

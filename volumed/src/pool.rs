@@ -285,6 +285,16 @@ pub trait DiskSnapshots: Send + Sync + Debug {
     async fn fork(&self, volume: &VolumeId, name: &str, target: &Slice) -> Result<(), PoolError>;
 }
 
+/// Moves ranges of a slice, in order, to those of the bytes behind its header, cut to their size.
+pub(crate) fn behind_header(changed: &[Range<u64>], header_bytes: u64, size_bytes: u64) -> Vec<Range<u64>> {
+    let moved = changed.iter().map(|range| {
+        let start = range.start.saturating_sub(header_bytes).min(size_bytes);
+        let end = range.end.saturating_sub(header_bytes).min(size_bytes);
+        start..end
+    });
+    moved.filter(|range| range.start < range.end).collect()
+}
+
 /// One pool. Every call is idempotent: after a crash the same call comes again.
 #[async_trait]
 pub trait Pool: Send + Sync + Debug {
@@ -374,6 +384,12 @@ pub trait Pool: Send + Sync + Debug {
         None
     }
 
+    /// Says whether captures that are kept for the next backup take room that is promised to nobody yet, so that a request
+    /// which finds too little has to have them removed.
+    fn bases_take_room(&self) -> bool {
+        false
+    }
+
     /// Returns the folder that its slices are in; none when they are in none.
     fn folder(&self) -> Option<&Path> {
         None
@@ -424,3 +440,6 @@ pub trait Pool: Send + Sync + Debug {
         Vec::new()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -237,6 +237,8 @@ pub(crate) struct Rig {
     pub(crate) pressure: PressureRules,
     /// Size of the file system that the pool seems to be on; the real one's when absent.
     pub(crate) disk_bytes: Option<u64>,
+    /// Whether files can share blocks there.
+    pub(crate) shares: bool,
     catalog: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
@@ -260,6 +262,7 @@ impl Rig {
             host: Arc::default(),
             pressure: PressureRules::default(),
             disk_bytes: None,
+            shares: false,
             catalog: Arc::default(),
         }
     }
@@ -284,6 +287,7 @@ impl Rig {
     pub(crate) async fn context(&self) -> Context {
         let disk: Arc<dyn Disk> = Arc::new(SmallDisk {
             bytes: self.disk_bytes,
+            shares: self.shares,
         });
         let workers = Workers::inline();
         let images = Images::new(Arc::clone(&disk), None, workers.clone());

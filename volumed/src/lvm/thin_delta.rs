@@ -205,13 +205,3 @@ impl<'a> Element<'a> {
         value.parse().ok()
     }
 }
-
-/// Moves ranges of a device to the ranges of the bytes behind its header, cut to their size.
-pub fn behind_header(changed: &[Range<u64>], header_bytes: u64, size_bytes: u64) -> Vec<Range<u64>> {
-    let moved = changed.iter().map(|range| {
-        let start = range.start.saturating_sub(header_bytes).min(size_bytes);
-        let end = range.end.saturating_sub(header_bytes).min(size_bytes);
-        start..end
-    });
-    moved.filter(|range| range.start < range.end).collect()
-}

@@ -105,3 +105,6 @@ pub async fn shed(ctx: &Context, pool: &str, uploading: bool) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

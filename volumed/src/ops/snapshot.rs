@@ -208,8 +208,12 @@ pub(super) async fn upload(
     };
     // Objects that arrive late belong to a snapshot that the undo abandons; collection knows them.
     let uploaded = unless(cancelled, uploading).await?;
+    let unread = match uploaded.blocks_unread {
+        0 => String::new(),
+        blocks => format!(", {blocks} blocks of 4 MiB known to be unchanged"),
+    };
     let message = format!(
-        "snapshot {id} is in the object store, {} bytes uploaded",
+        "snapshot {id} is in the object store, {} bytes uploaded{unread}",
         uploaded.uploaded_bytes
     );
     let event = ctx.event(snapshot.volume_id.as_str(), "snapshot", message);

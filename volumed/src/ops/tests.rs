@@ -41,8 +41,19 @@ pub(super) async fn crash_everywhere<P: Clone>(
     act: impl AsyncFn(Service, P),
     check: impl AsyncFn(&Rig, Service, P),
 ) -> u32 {
+    crash_everywhere_on(Rig::new, kind, prepare, act, check).await
+}
+
+/// As [`crash_everywhere`], on what `rig` makes.
+pub(super) async fn crash_everywhere_on<P: Clone>(
+    rig: impl Fn() -> Rig,
+    kind: &'static str,
+    prepare: impl AsyncFn(&Rig, Service) -> P,
+    act: impl AsyncFn(Service, P),
+    check: impl AsyncFn(&Rig, Service, P),
+) -> u32 {
     for point in 0.. {
-        let rig = Rig::new();
+        let rig = rig();
         let prepared = rig.run(async |service| prepare(&rig, service).await).await;
         let probe = CrashAt {
             kind,

@@ -19,6 +19,19 @@ impl Capacity {
         scale(room, self.overcommit_ratio)
     }
 
+    /// Says whether captures that only speed up the next backup have to go: before [others](Self::is_short), and before room
+    /// that was promised is touched.
+    ///
+    /// * `free_bytes`, `unwritten_bytes`: as for the others.
+    pub fn is_tight(&self, free_bytes: u64, unwritten_bytes: u64) -> bool {
+        let kept_bytes = if self.overcommit_ratio > 1.0 {
+            self.reserve_bytes.saturating_mul(2)
+        } else {
+            unwritten_bytes.saturating_add(self.reserve_bytes)
+        };
+        free_bytes < kept_bytes
+    }
+
     /// Says whether captures have to go so that volumes can be written as far as they were promised. Half of the reserve is
     /// theirs; where more is promised than there is, all of it is the volumes'.
     ///

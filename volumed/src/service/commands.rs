@@ -288,7 +288,13 @@ impl Service {
         if volume.host_path.is_some() && !self.pool(&volume.pool)?.capabilities().atomic_snapshot {
             return Err(Refusal::invalid(mounted_here(&volume)));
         }
-        let room = self.room(&**self.pool(&volume.pool)?).await?;
+        let pool = &**self.pool(&volume.pool)?;
+        let copied_bytes = if pool.capabilities().reflink {
+            0
+        } else {
+            volume.size.bytes()
+        };
+        let room = self.room(pool, copied_bytes).await?;
         let (snapshot_id, now) = (SnapshotId::generate(&*self.ctx.random), self.ctx.clock.now());
         let (subject, new) = (id.clone(), snapshot_id.clone());
         let change = Change::new(move |tx| {

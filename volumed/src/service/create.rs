@@ -361,7 +361,7 @@ impl Service {
                 volume.pool
             ))
         })?;
-        let room = self.room(&**pool).await?;
+        let room = self.room(&**pool, volume.size.bytes()).await?;
         let (kind, subject) = (kind(&source), volume.id.to_string());
         let zones = self.ctx.settings.zones.clone();
         let change = Change::new(move |tx| insert(tx, volume, &spec, &source, &zones, &room, remember));

@@ -34,7 +34,8 @@ impl Service {
         wish: Option<AutoExtend>,
     ) -> Result<Handle, Refusal> {
         let pool = &**self.pool(&volume.pool)?;
-        let room = self.room(pool).await?;
+        let more_bytes = to.bytes().saturating_sub(volume.size.bytes());
+        let room = self.room(pool, more_bytes).await?;
         let (subject, now, max) = (volume.id.clone(), self.ctx.clock.now(), self.size_max(pool));
         let change = Change::new(move |tx| {
             let volume = tx

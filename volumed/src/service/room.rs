@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Service;
 use crate::catalog::{NewEvent, Tx, TxError};
 use crate::error::Refusal;
-use crate::ops::chain;
+use crate::ops::{chain, shed};
 use crate::pool::{Pool, Verdict, judge};
 use crate::snapshot::Snapshot;
 use crate::volume::{GIB, Volume};
@@ -106,11 +106,27 @@ impl Service {
         summed.await.map_err(super::refusal)
     }
 
-    /// Measures a pool that is to take new work.
+    /// Measures a pool that is to take new work of `wanted_bytes`. Captures that only speed up backups are in nobody's way.
     ///
     /// # Errors
     /// 422 when it is too full, or not well.
-    pub(super) async fn room(&self, pool: &dyn Pool) -> Result<Room, Refusal> {
+    pub(super) async fn room(&self, pool: &dyn Pool, wanted_bytes: u64) -> Result<Room, Refusal> {
+        let room = self.measure(pool).await;
+        let fits = match &room {
+            Ok(room) => {
+                let promised = self.promised(pool.name()).await?;
+                room.judge(pool.name(), &promised, wanted_bytes).is_ok()
+            }
+            Err(_) => false,
+        };
+        if fits || !pool.bases_take_room() {
+            return room;
+        }
+        shed(&self.ctx, pool.name(), false).await;
+        self.measure(pool).await
+    }
+
+    async fn measure(&self, pool: &dyn Pool) -> Result<Room, Refusal> {
         let verdict = self.judge_pool(pool).await?;
         if let Some(reason) = verdict.reason.filter(|_| verdict.pressure.refuses()) {
             let name = pool.name();

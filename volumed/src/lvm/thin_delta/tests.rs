@@ -61,13 +61,6 @@ fn another_pair_a_cut_document_and_an_unknown_element_are_refused() {
     }
 }
 
-#[test]
-fn ranges_behind_a_header_are_the_bytes_of_the_volume() {
-    let changed = [0..CHUNK, 15 << 20..17 << 20, 100 << 20..200 << 20];
-    let moved = behind_header(&changed, 16 << 20, 150 << 20);
-    assert_eq!(moved, [0..1 << 20, 84 << 20..150 << 20]);
-}
-
 proptest! {
     #[test]
     fn every_run_that_is_not_the_same_is_covered_and_nothing_else(

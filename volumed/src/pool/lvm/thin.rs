@@ -12,7 +12,7 @@ use crate::lvm::status::{Mode, PoolStatus};
 use crate::lvm::tags::{Lineage, OURS};
 use crate::lvm::thin_delta;
 use crate::lvm::thin_pool::{Action, View};
-use crate::pool::{PoolError, PoolUsage, Reading, Shed, Slice, SliceId};
+use crate::pool::{PoolError, PoolUsage, Reading, Shed, Slice, SliceId, behind_header};
 
 /// How long a report is good enough to see how much the group has left.
 const REPORT_AGE_MAX: Duration = Duration::from_secs(15);
@@ -254,11 +254,7 @@ impl LvmPool {
             return Ok(None);
         }
         let header = header_bytes(&slice.layout);
-        Ok(Some(thin_delta::behind_header(
-            &delta.changed,
-            header,
-            slice.size_bytes,
-        )))
+        Ok(Some(behind_header(&delta.changed, header, slice.size_bytes)))
     }
 
     async fn compare(&self, thin_pool: &str, left: u64, right: u64) -> Result<String, GroupError> {
