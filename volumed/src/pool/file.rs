@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use crashsafe::{Disk, OpenOptions};
 use tokio_util::sync::CancellationToken;
 
+use build::{file_bytes, header_bytes};
 pub use place::Known;
 
 use super::door::Door;
@@ -26,8 +27,7 @@ use super::{
     Capabilities, Capacity, Copied, Device, Fault, Found, Pool, PoolError, PoolUsage, PressureRules, Reading,
     Shed, Slice, SliceId, ZeroEnd,
 };
-use crate::bulk::{self, ImageError, ImageSink, ImageSource, Images, Layout, Workers};
-use crate::luks;
+use crate::bulk::{ImageError, ImageSink, ImageSource, Images, Layout, Workers};
 use crate::random::Random;
 
 #[cfg(test)]
@@ -280,25 +280,6 @@ impl FilePool {
             }),
         }
     }
-}
-
-/// Returns the length of a slice's file: the guest's bytes and the header.
-fn file_bytes(slice: &Slice) -> u64 {
-    slice.size_bytes + header_bytes(&slice.layout)
-}
-
-fn header_bytes(layout: &Layout) -> u64 {
-    match layout {
-        Layout::Raw => 0,
-        Layout::Luks { .. } => luks::HEADER_BYTES,
-    }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }
 
 #[async_trait]
@@ -612,19 +593,4 @@ impl Pool for FilePool {
     fn tend_every(&self) -> Duration {
         self.watch_every()
     }
-}
-
-async fn copy_plain(images: &Images, from: &Path, to: &Path, bytes: u64) -> Result<(), CopyError> {
-    let source = images.open_source(from, bytes, &Layout::Raw).await?;
-    let sink = images.open_sink(to, bytes, &Layout::Raw).await?;
-    bulk::copy(&source, &sink).await?;
-    Ok(())
-}
-
-#[derive(Debug, thiserror::Error)]
-enum CopyError {
-    #[error(transparent)]
-    Image(#[from] ImageError),
-    #[error(transparent)]
-    Io(#[from] io::Error),
 }

@@ -78,7 +78,7 @@ impl Disk for SmallDisk {
         }
         let mut differing = Vec::new();
         for start in starts {
-            let (mut mine, mut theirs) = ([0; BLOCK as usize], [0; BLOCK as usize]);
+            let (mut mine, mut theirs) = ([0; 4096], [0; 4096]);
             one.read_at(&mut mine, start)?;
             other.read_at(&mut theirs, start)?;
             if mine != theirs {

@@ -135,7 +135,7 @@ async fn a_pool_that_fills_up_keeps_no_captures() {
         let (first, _) = taken(&service, &volume).await;
         assert!(has_capture(&service, &first).await);
         let pool = service.context().pools.get("default").unwrap();
-        let look = async || pool.tend(std::time::Instant::now()).await;
+        let look = async || pool.tend(tokio::time::Instant::now().into_std()).await;
         assert_eq!(look().await, []);
         // 124 of 136 MiB that are ours or free are taken then.
         write(&service, &volume, 64 << 20, &vec![7; 60 << 20]).await;

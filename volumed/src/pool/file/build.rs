@@ -1,9 +1,12 @@
 //! How a slice's file comes to be, step by step.
 
+use std::io;
+use std::path::Path;
+
 use crashsafe::OpenOptions;
 
-use super::{Allocation, CopyError, FilePool, copy_plain, file_bytes, header_bytes, is_full};
-use crate::bulk::Layout;
+use super::{Allocation, FilePool};
+use crate::bulk::{self, ImageError, Images, Layout};
 use crate::luks;
 use crate::pool::{PoolError, Slice, SliceId};
 
@@ -145,4 +148,38 @@ impl FilePool {
             other => other,
         }
     }
+}
+
+async fn copy_plain(images: &Images, from: &Path, to: &Path, bytes: u64) -> Result<(), CopyError> {
+    let source = images.open_source(from, bytes, &Layout::Raw).await?;
+    let sink = images.open_sink(to, bytes, &Layout::Raw).await?;
+    bulk::copy(&source, &sink).await?;
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum CopyError {
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Returns the length of a slice's file: the guest's bytes and the header.
+pub(super) fn file_bytes(slice: &Slice) -> u64 {
+    slice.size_bytes + header_bytes(&slice.layout)
+}
+
+pub(super) fn header_bytes(layout: &Layout) -> u64 {
+    match layout {
+        Layout::Raw => 0,
+        Layout::Luks { .. } => luks::HEADER_BYTES,
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }

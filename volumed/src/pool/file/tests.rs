@@ -84,7 +84,11 @@ async fn a_new_slice_reads_zero_at_both_ends_encrypted_or_not() {
         let source = s.pool.open_source(&slice).await.unwrap();
         for offset in [0, SIZE - EDGE_BYTES] {
             let content = source.read_content(offset, 1 << 20).await.unwrap();
-            assert_ne!(content, bulk::Content::Undefined, "defined zeros at {offset}");
+            assert_ne!(
+                content,
+                crate::bulk::Content::Undefined,
+                "defined zeros at {offset}"
+            );
             assert_eq!(source.read_at(offset, 1 << 20).await.unwrap(), vec![0; 1 << 20]);
         }
     }
