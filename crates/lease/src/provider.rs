@@ -129,7 +129,37 @@ pub enum AskError {
         /// What is wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The agent did not answer in time.
+    /// A member of etcd cannot be reached.
+    #[error("ask etcd at {endpoint}")]
+    Etcd {
+        /// Where it is.
+        endpoint: String,
+        /// What is wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A member of etcd refuses.
+    #[error("{path} at {endpoint}: {message} (status {status})")]
+    EtcdRefused {
+        /// Where it is.
+        endpoint: String,
+        /// What was asked.
+        path: &'static str,
+        /// The answer.
+        status: u16,
+        /// What it says.
+        message: String,
+    },
+    /// A member of etcd says what etcd does not say.
+    #[error("{path} at {endpoint}: the answer cannot be read")]
+    EtcdAnswer {
+        /// Where it is.
+        endpoint: String,
+        /// What was asked.
+        path: &'static str,
+        /// What is wrong with the answer.
+        source: serde_json::Error,
+    },
+    /// Whoever was asked did not answer in time.
     #[error("no answer from {authority} within {after:?}")]
     Timeout {
         /// Whom.
