@@ -153,10 +153,12 @@ impl TryFrom<RawConfig> for Config {
         let lease = leases::read(&raw.lease, &mut problems);
         let hostname = match lease {
             LeaseConfig::Static => raw.lease.hostname,
-            LeaseConfig::Consul(_) | LeaseConfig::Object { .. } if raw.lease.hostname.is_empty() => {
+            LeaseConfig::Consul(_) | LeaseConfig::Etcd(_) | LeaseConfig::Object { .. }
+                if raw.lease.hostname.is_empty() =>
+            {
                 rustix::system::uname().nodename().to_string_lossy().into_owned()
             }
-            LeaseConfig::Consul(_) | LeaseConfig::Object { .. } => raw.lease.hostname,
+            LeaseConfig::Consul(_) | LeaseConfig::Etcd(_) | LeaseConfig::Object { .. } => raw.lease.hostname,
         };
         let retention = problems.limit("data.retention", &raw.data.retention);
         let proxy = proxy::read(raw.proxy, proxy::is_on_platform(), &mut problems);

@@ -14,6 +14,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("e2fsprogs", "file systems inside guests"),
     ("btrfs-progs", "tests of volumes that share blocks"),
     ("erofs-utils", "conformance of root file system images"),
+    ("etcd-server", "tests of leases in etcd"),
     ("fio", "conformance of NBD exports"),
     ("libnbd-bin", "conformance of NBD exports"),
     ("lvm2", "the host tier"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lease::ConsulConfig;
+use lease::{ConsulConfig, EtcdConfig, Login, TlsFiles};
 use objstore::{Key, Retries, S3Config, Timeouts};
 
 use super::{Problems, raw};
@@ -10,7 +10,7 @@ use super::{Problems, raw};
 /// Consul takes no session that lasts less.
 const CONSUL_TTL_MIN: Duration = Duration::from_secs(10);
 /// Requests need their time.
-const OBJECT_TTL_MIN: Duration = Duration::from_secs(1);
+const RECORD_TTL_MIN: Duration = Duration::from_secs(1);
 
 /// Who is primary.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum LeaseConfig {
     Static,
     /// Whoever has a lock in Consul.
     Consul(ConsulConfig),
+    /// Whoever has a key in etcd.
+    Etcd(EtcdConfig),
     /// Whoever has an object in a store.
     Object {
         /// The bucket.
@@ -43,13 +45,11 @@ pub(super) fn read(raw: &raw::Lease, problems: &mut Problems) -> LeaseConfig {
             LeaseConfig::Static
         }
         "consul" => consul(&raw.consul, problems),
+        "etcd" => etcd(&raw.etcd, problems),
         "object" => object(&raw.object, problems),
         other => {
-            if other == "etcd" {
-                problems.add("lease.type: leases of etcd are not there yet");
-            }
             problems.add(format!(
-                "invalid lease type, must be either 'consul' or 'static', or 'object', got: '{other}'"
+                "invalid lease type, must be either 'consul' or 'static', or 'etcd' or 'object', got: '{other}'"
             ));
             LeaseConfig::Static
         }
@@ -71,9 +71,44 @@ fn consul(raw: &raw::Consul, problems: &mut Problems) -> LeaseConfig {
     }
 }
 
+fn etcd(raw: &raw::Etcd, problems: &mut Problems) -> LeaseConfig {
+    let ttl = problems.duration("lease.etcd.ttl", &raw.ttl);
+    if ttl < RECORD_TTL_MIN {
+        problems.add("lease.etcd.ttl: 1s at least");
+    }
+    let lock_delay = problems.duration("lease.etcd.lock-delay", &raw.lock_delay);
+    if raw.username.is_empty() != raw.password.is_empty() {
+        problems.add("lease.etcd: username and password go together");
+    }
+    let tls = &raw.tls;
+    if tls.cert_file.is_empty() != tls.key_file.is_empty() {
+        problems.add("lease.etcd.tls: cert-file and key-file go together");
+    }
+    let mut config = match EtcdConfig::new(&raw.endpoints, &raw.key, ttl) {
+        Ok(config) => config,
+        Err(error) => {
+            problems.add(format!("lease.etcd: {error}"));
+            return LeaseConfig::Static;
+        }
+    };
+    config.lock_delay = lock_delay;
+    config.login = (!raw.username.is_empty()).then(|| Login {
+        username: raw.username.clone(),
+        password: raw.password.clone(),
+    });
+    config.tls.ca = (!tls.ca_file.is_empty()).then(|| tls.ca_file.clone().into());
+    config.tls.identity =
+        (!tls.cert_file.is_empty()).then(|| (tls.cert_file.clone().into(), tls.key_file.clone().into()));
+    let encrypted = |endpoint: &String| endpoint.starts_with("https://");
+    if config.tls != TlsFiles::default() && !config.endpoints.iter().all(encrypted) {
+        problems.add("lease.etcd.tls: an endpoint is not https");
+    }
+    LeaseConfig::Etcd(config)
+}
+
 fn object(raw: &raw::Object, problems: &mut Problems) -> LeaseConfig {
     let ttl = problems.duration("lease.object.ttl", &raw.ttl);
-    if ttl < OBJECT_TTL_MIN {
+    if ttl < RECORD_TTL_MIN {
         problems.add("lease.object.ttl: 1s at least");
     }
     let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());

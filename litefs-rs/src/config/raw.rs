@@ -209,7 +209,7 @@ impl Default for Proxy {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Lease {
-    /// `static`, `consul` or `object`.
+    /// `static`, `consul`, `etcd` or `object`.
     #[serde(rename = "type")]
     pub kind: String,
     /// This node's host name; with a static lease, the primary's.
@@ -230,6 +230,8 @@ pub struct Lease {
     pub databases: Vec<String>,
     /// Leases of Consul.
     pub consul: Consul,
+    /// Leases in etcd.
+    pub etcd: Etcd,
     /// Leases in an object store.
     pub object: Object,
 }
@@ -247,6 +249,7 @@ impl Default for Lease {
             halt_lock_ttl: "30s".to_owned(),
             databases: Vec::new(),
             consul: Consul::default(),
+            etcd: Etcd::default(),
             object: Object::default(),
         }
     }
@@ -275,6 +278,52 @@ impl Default for Consul {
             lock_delay: "1s".to_owned(),
         }
     }
+}
+
+/// Leases in etcd.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Etcd {
+    /// Where its members are.
+    pub endpoints: Vec<String>,
+    /// Under which key.
+    pub key: String,
+    /// How long a lease is held.
+    pub ttl: String,
+    /// How much longer others wait before they take it.
+    pub lock_delay: String,
+    /// Who asks; nothing where etcd does not want to know.
+    pub username: String,
+    /// Goes with it.
+    pub password: String,
+    /// How members at `https://` and this node prove who they are.
+    pub tls: EtcdTls,
+}
+
+impl Default for Etcd {
+    fn default() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            key: "litefs/lease".to_owned(),
+            ttl: "10s".to_owned(),
+            lock_delay: "0s".to_owned(),
+            username: String::new(),
+            password: String::new(),
+            tls: EtcdTls::default(),
+        }
+    }
+}
+
+/// PEM files.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EtcdTls {
+    /// Who signs for the members; nothing: whom the system believes.
+    pub ca_file: String,
+    /// This node's certificate, where members want one.
+    pub cert_file: String,
+    /// Its key.
+    pub key_file: String,
 }
 
 /// Leases in an object store.

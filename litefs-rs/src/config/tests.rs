@@ -46,7 +46,7 @@ fn everything_that_is_wrong_is_told_together() {
     );
     for part in [
         "fuse directory and data directory cannot be the same path",
-        "invalid lease type, must be either 'consul' or 'static', or 'object', got: 'raft'",
+        "invalid lease type, must be either 'consul' or 'static', or 'etcd' or 'object', got: 'raft'",
         "data.retention: 'soon' is no duration",
         "http.addr: 'nowhere'",
     ] {
@@ -89,8 +89,35 @@ fn leases_are_read_with_their_defaults_and_what_is_wrong_with_them_is_told() {
         ("b", "litefs/lease", Duration::from_secs(3))
     );
     assert_eq!(store.timeouts.write_ms, 1000, "a third of the lease");
+    let etcd = "{ type: etcd, etcd: { endpoints: [\"https://e1\", \"https://e2:4001\"], username: litefs, password: secret, \
+        lock-delay: 1s, tls: { ca-file: /ca.pem } } }";
+    let config = Config::parse(&with(etcd), None).expect("a configuration");
+    let LeaseConfig::Etcd(etcd) = config.lease else {
+        panic!("{:?}", config.lease);
+    };
+    assert_eq!(etcd.endpoints, ["https://e1:2379", "https://e2:4001"]);
+    assert_eq!(
+        (etcd.key.as_str(), etcd.ttl, etcd.lock_delay),
+        ("litefs/lease", Duration::from_secs(10), Duration::from_secs(1))
+    );
+    assert_eq!(etcd.login.map(|login| login.password).as_deref(), Some("secret"));
+    assert_eq!(etcd.tls.ca.as_deref(), Some(std::path::Path::new("/ca.pem")));
+    assert!(etcd.tls.identity.is_none() && !config.hostname.is_empty());
     for (lease, part) in [
-        ("{ type: etcd }", "leases of etcd are not there yet"),
+        ("{ type: etcd }", "etcd endpoints required"),
+        (
+            "{ type: etcd, etcd: { endpoints: [\"http://e\"], ttl: 900ms, username: litefs } }",
+            "lease.etcd.ttl: 1s at least; lease.etcd: username and password go together",
+        ),
+        (
+            "{ type: etcd, etcd: { endpoints: [\"https://e\", e2], lock-delay: soon, tls: { cert-file: c } } }",
+            "lease.etcd.lock-delay: 'soon' is no duration, such as 10m or 500ms; lease.etcd.tls: cert-file and key-file go \
+             together; lease.etcd: 'e2' is no url of a member of etcd",
+        ),
+        (
+            "{ type: etcd, etcd: { endpoints: [\"http://e\"], tls: { ca-file: c } } }",
+            "lease.etcd.tls: an endpoint is not https",
+        ),
         ("{ type: consul }", "lease.consul: "),
         (
             "{ type: consul, consul: { url: \"http://c\", key: k, ttl: 9s } }",

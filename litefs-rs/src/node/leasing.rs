@@ -5,7 +5,8 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use crashsafe::{Disk, RealDisk};
 use http::{HeaderMap, Method};
 use lease::{
-    ConsulLease, Grant, Holder, HttpAgent, Input, Keeper, NodeId, ObjectLease, Provider, Right, Settings,
+    ConsulLease, EtcdConnectError, EtcdLease, Grant, Holder, HttpAgent, HttpGateway, Input, Keeper, NodeId,
+    ObjectLease, Provider, RecordLease, Right, Settings,
 };
 use objstore::{ConnectError, Metrics, S3Store};
 use tokio::{
@@ -43,6 +44,9 @@ pub enum LeaseError {
     /// The store is none.
     #[error("the object store of the lease")]
     Store(#[from] ConnectError),
+    /// Etcd cannot be asked.
+    #[error("the etcd of the lease")]
+    Etcd(#[from] EtcdConnectError),
     /// The primary does not hand its lease over.
     #[error("ask to be primary")]
     Promote(#[from] RequestError),
@@ -120,17 +124,16 @@ impl Leasing {
                 let agent = HttpAgent::new(config);
                 Arc::new(ConsulLease::new(Arc::new(agent), config.clone(), holder))
             }
+            LeaseConfig::Etcd(config) => {
+                let gateway = HttpGateway::new(config)?;
+                let lease = EtcdLease::new(Arc::new(gateway), config.clone(), holder);
+                Arc::new(resuming(lease, member.kept()))
+            }
             LeaseConfig::Object { store, key, ttl } => {
                 let store = S3Store::connect((**store).clone(), Metrics::unregistered()).await?;
                 let timing = ObjectLease::timing(*ttl);
                 let lease = ObjectLease::new(Arc::new(store), key.clone(), holder, timing);
-                Arc::new(match member.kept() {
-                    KeptEpoch {
-                        epoch,
-                        node: Some(node),
-                    } => lease.resuming(node, epoch),
-                    KeptEpoch { node: None, .. } => lease,
-                })
+                Arc::new(resuming(lease, member.kept()))
             }
         };
         let settings = Settings {
@@ -208,6 +211,14 @@ impl Leasing {
         if timeout(RELEASE_MAX, task).await.is_err() {
             tracing::warn!("lease was not given back, and ends by itself");
         }
+    }
+}
+
+/// Says which lease the node had before it started again.
+fn resuming<C>(lease: RecordLease<C>, kept: KeptEpoch) -> RecordLease<C> {
+    match kept.node {
+        Some(node) => lease.resuming(node, kept.epoch),
+        None => lease,
     }
 }
 

@@ -1,78 +1,25 @@
-//! Several nodes under one lease in an object store of this process.
+//! Several nodes under one lease, in an object store of this process or in etcd.
 
 use std::{
-    path::Path,
     sync::{
-        Arc, Barrier,
+        Barrier,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use crashsafe::RealDisk;
 use rusqlite::Connection;
 use rustix::process::{Pid, Signal, kill_process};
-use s3_endpoint::{Endpoint, EndpointConfig, Listener};
-use tokio_util::sync::CancellationToken;
 
-use crate::node::{LOOK, Node, PATIENCE};
+use crate::{
+    lease_places::{Bucket, Etcd, Place},
+    node::{LOOK, Node, PATIENCE},
+};
 
 /// How long a lease lasts.
 const TTL: Duration = Duration::from_secs(2);
 /// How long a lease lasts that is to change hands, and not to end because a disk stood still for a while.
 const TTL_OF_HAND_OVER: Duration = Duration::from_secs(10);
-
-/// A bucket, for as long as this lives.
-struct Bucket {
-    _runtime: tokio::runtime::Runtime,
-    _root: tempfile::TempDir,
-    lease: String,
-}
-
-impl Bucket {
-    fn new() -> Self {
-        Self::with_leases_of(TTL)
-    }
-
-    fn with_leases_of(ttl: Duration) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let endpoint =
-            Endpoint::open(EndpointConfig::new(root.path(), "leases"), Arc::new(RealDisk)).unwrap();
-        let credential = endpoint.credentials().root().unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let listener = runtime
-            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
-            .unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        runtime.spawn(async move {
-            endpoint
-                .serve(Listener::Tcp(listener), CancellationToken::new())
-                .await
-        });
-        let lease = format!(
-            "object: {{ endpoint: \"{url}\", bucket: leases, ttl: {}ms, access-key-id: \"{}\", secret-access-key: \"{}\" }}",
-            ttl.as_millis(),
-            credential.access_key_id,
-            credential.secret_access_key
-        );
-        Self {
-            _runtime: runtime,
-            _root: root,
-            lease,
-        }
-    }
-
-    fn node(&self, root: &Path) -> Node {
-        let name = format!("type: object, hostname: \"127.0.0.1\", {}", self.lease);
-        let mut node = Node::under(root, &name);
-        node.start_again();
-        node
-    }
-}
 
 fn roots() -> (tempfile::TempDir, tempfile::TempDir) {
     (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap())
@@ -117,10 +64,19 @@ fn count(connection: &Connection) -> i64 {
 
 #[test]
 fn a_replica_takes_over_from_a_primary_that_was_killed_and_that_one_follows_it_later() {
-    let (bucket, (first, second)) = (Bucket::new(), roots());
-    let mut a = bucket.node(first.path());
+    take_over(&Bucket::new(TTL));
+}
+
+#[test]
+fn in_etcd_a_replica_takes_over_from_a_primary_that_was_killed_and_that_one_follows_it_later() {
+    take_over(&Etcd::new(TTL));
+}
+
+fn take_over(place: &impl Place) {
+    let (first, second) = roots();
+    let mut a = place.node(first.path());
     a.wait_for("node is primary");
-    let mut b = bucket.node(second.path());
+    let mut b = place.node(second.path());
     b.wait_for("connected to the primary");
     for mode in ["DELETE", "WAL"] {
         a.shell(
@@ -134,6 +90,7 @@ fn a_replica_takes_over_from_a_primary_that_was_killed_and_that_one_follows_it_l
     assert_eq!(count(&open), 1);
     a.kill();
     b.wait_for("node is primary");
+    assert!(b.epoch() > a.epoch(), "{} and {}", b.epoch(), a.epoch());
     open.execute_batch("INSERT INTO t VALUES (2)").unwrap();
     b.shell("DELETE", "INSERT INTO t VALUES (2)");
     a.start_again();
@@ -152,8 +109,17 @@ fn a_replica_takes_over_from_a_primary_that_was_killed_and_that_one_follows_it_l
 
 #[test]
 fn a_primary_that_is_killed_and_started_at_once_goes_on_with_all_that_was_acknowledged() {
-    let (bucket, (first, _)) = (Bucket::new(), roots());
-    let mut a = bucket.node(first.path());
+    go_on(&Bucket::new(TTL));
+}
+
+#[test]
+fn in_etcd_a_primary_that_is_killed_and_started_at_once_goes_on_with_all_that_was_acknowledged() {
+    go_on(&Etcd::new(TTL));
+}
+
+fn go_on(place: &impl Place) {
+    let (first, _) = roots();
+    let mut a = place.node(first.path());
     a.wait_for("node is primary");
     let connection = a.connect("a");
     connection
@@ -173,10 +139,19 @@ fn a_primary_that_is_killed_and_started_at_once_goes_on_with_all_that_was_acknow
 
 #[test]
 fn a_lease_is_handed_over_under_writers_and_nothing_that_was_acknowledged_is_lost() {
-    let (bucket, (first, second)) = (Bucket::with_leases_of(TTL_OF_HAND_OVER), roots());
-    let a = bucket.node(first.path());
+    hand_over(&Bucket::new(TTL_OF_HAND_OVER));
+}
+
+#[test]
+fn in_etcd_a_lease_is_handed_over_under_writers_and_nothing_that_was_acknowledged_is_lost() {
+    hand_over(&Etcd::new(TTL_OF_HAND_OVER));
+}
+
+fn hand_over(place: &impl Place) {
+    let (first, second) = roots();
+    let a = place.node(first.path());
     a.wait_for("node is primary");
-    let b = bucket.node(second.path());
+    let b = place.node(second.path());
     b.wait_for("connected to the primary");
     for mode in ["DELETE", "WAL"] {
         a.shell(mode, &format!("PRAGMA journal_mode={mode}; CREATE TABLE t (v)"));
@@ -232,10 +207,19 @@ fn a_lease_is_handed_over_under_writers_and_nothing_that_was_acknowledged_is_los
 
 #[test]
 fn a_primary_that_stood_still_for_too_long_acknowledges_nothing_and_takes_back_what_it_began() {
-    let (bucket, (first, second)) = (Bucket::new(), roots());
-    let mut a = bucket.node(first.path());
+    stand_still(&Bucket::new(TTL));
+}
+
+#[test]
+fn in_etcd_a_primary_that_stood_still_for_too_long_acknowledges_nothing_and_takes_back_what_it_began() {
+    stand_still(&Etcd::new(TTL));
+}
+
+fn stand_still(place: &impl Place) {
+    let (first, second) = roots();
+    let mut a = place.node(first.path());
     a.wait_for("node is primary");
-    let b = bucket.node(second.path());
+    let b = place.node(second.path());
     b.wait_for("connected to the primary");
     a.shell("d", "CREATE TABLE t (v); INSERT INTO t VALUES (1)");
     b.catch_up("d", &a);
@@ -257,7 +241,7 @@ fn a_primary_that_stood_still_for_too_long_acknowledges_nothing_and_takes_back_w
 
 #[test]
 fn a_halt_lock_ends_with_the_primary_it_was_had_of_and_nothing_is_lost() {
-    let (bucket, (first, second)) = (Bucket::with_leases_of(TTL_OF_HAND_OVER), roots());
+    let (bucket, (first, second)) = (Bucket::new(TTL_OF_HAND_OVER), roots());
     let a = bucket.node(first.path());
     a.wait_for("node is primary");
     let b = bucket.node(second.path());
@@ -288,7 +272,7 @@ fn a_halt_lock_ends_with_the_primary_it_was_had_of_and_nothing_is_lost() {
 
 #[test]
 fn an_empty_node_does_not_take_over_from_a_cluster() {
-    let (bucket, (first, second)) = (Bucket::new(), roots());
+    let (bucket, (first, second)) = (Bucket::new(TTL), roots());
     let mut a = bucket.node(first.path());
     a.wait_for("node is primary");
     a.shell("d", "CREATE TABLE t (v); INSERT INTO t VALUES (1)");
@@ -299,4 +283,58 @@ fn an_empty_node_does_not_take_over_from_a_cluster() {
     a.wait_for("node is primary");
     b.catch_up("d", &a);
     assert_eq!(count(&b.connect("d")), 1);
+}
+
+#[test]
+fn writes_go_on_without_the_lease_s_store_until_the_lease_ends_and_again_when_it_is_back() {
+    do_without(&mut Bucket::new(TTL_OF_HAND_OVER));
+}
+
+#[test]
+fn in_etcd_writes_go_on_without_it_until_the_lease_ends_and_again_when_it_is_back() {
+    do_without(&mut Etcd::new(TTL_OF_HAND_OVER));
+}
+
+fn do_without(place: &mut impl Place) {
+    let (first, second) = roots();
+    let a = place.node(first.path());
+    a.wait_for("node is primary");
+    let b = place.node_with(second.path(), "candidate: false,");
+    b.wait_for("connected to the primary");
+    a.shell("d", "CREATE TABLE t (v); INSERT INTO t VALUES (1)");
+    place.stop();
+    a.shell("d", "INSERT INTO t VALUES (2)");
+    b.catch_up("d", &a);
+    a.wait_for("the lease could not be renewed in time");
+    let refused = a
+        .connect("d")
+        .execute("INSERT INTO t VALUES (3)", [])
+        .unwrap_err();
+    assert!(refused.sqlite_error_code().is_some(), "{refused}");
+    place.start();
+    a.wait_for("node is primary");
+    a.shell("d", "INSERT INTO t VALUES (4)");
+    b.catch_up("d", &a);
+    assert_eq!(b.shell("d", "SELECT group_concat(v) FROM t"), "1,2,4");
+}
+
+#[test]
+fn an_etcd_that_wants_certificates_and_passwords_keeps_a_lease() {
+    let (etcd, (first, second)) = (Etcd::encrypting(TTL_OF_HAND_OVER), roots());
+    etcd.demand("litefs", "secret");
+    let keys = |password: &str| {
+        format!(
+            "type: etcd, hostname: \"127.0.0.1\", etcd: {{ endpoints: [\"{}\"], username: litefs, password: {password}, \
+             tls: {{ ca-file: \"{}\" }} }}",
+            etcd.url(),
+            etcd.certificate().display(),
+        )
+    };
+    let mut a = Node::under(first.path(), &keys("secret"));
+    a.start_again();
+    a.wait_for("node is primary");
+    let mut b = Node::under(second.path(), &keys("guess"));
+    b.start_again();
+    b.wait_for("authentication failed, invalid user ID or password");
+    assert_eq!((a.stop(), b.stop()), (Some(0), Some(0)));
 }

@@ -4,6 +4,7 @@
 mod api;
 mod halts;
 mod kills;
+mod lease_places;
 mod leases;
 mod modes;
 mod node;

@@ -199,6 +199,12 @@ impl Node {
         self.mount().join(name)
     }
 
+    /// Returns the epoch of the last primary of whom the node had everything, or its own.
+    pub(crate) fn epoch(&self) -> u64 {
+        let text = std::fs::read_to_string(self.root.join("data/epoch")).unwrap();
+        text.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     /// Returns the directory that holds a database.
     pub(crate) fn directory(&self, name: &str) -> PathBuf {
         self.root.join("data/dbs").join(name)
