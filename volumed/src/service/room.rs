@@ -6,7 +6,7 @@ use super::Service;
 use crate::catalog::{NewEvent, Tx, TxError};
 use crate::error::Refusal;
 use crate::ops::{chain, shed};
-use crate::pool::{Pool, Verdict, judge};
+use crate::pool::{Pool, SliceId, Verdict, judge};
 use crate::snapshot::Snapshot;
 use crate::volume::{GIB, Volume};
 
@@ -112,18 +112,33 @@ impl Service {
     /// 422 when it is too full, or not well.
     pub(super) async fn room(&self, pool: &dyn Pool, wanted_bytes: u64) -> Result<Room, Refusal> {
         let room = self.measure(pool).await;
-        let fits = match &room {
-            Ok(room) => {
-                let promised = self.promised(pool.name()).await?;
-                room.judge(pool.name(), &promised, wanted_bytes).is_ok()
-            }
-            Err(_) => false,
-        };
-        if fits || !pool.bases_take_room() {
+        if !pool.bases_take_room() {
+            return room;
+        }
+        let promised = self.promised(pool.name()).await?;
+        let fits = |room: &Room| room.judge(pool.name(), &promised, wanted_bytes).is_ok();
+        if room.as_ref().is_ok_and(fits) || !fits(&self.without_captures(pool).await?) {
             return room;
         }
         shed(&self.ctx, pool.name(), false).await;
         self.measure(pool).await
+    }
+
+    /// Returns the most room that there could be if there were no captures.
+    async fn without_captures(&self, pool: &dyn Pool) -> Result<Room, Refusal> {
+        let unmeasured = |error| Refusal::unavailable(chain(&error));
+        let slices = pool.list().await.map_err(unmeasured)?;
+        let captures = slices
+            .iter()
+            .filter(|found| matches!(found.id, SliceId::Capture(_)));
+        let mut usage = pool.usage().await.map_err(unmeasured)?;
+        // What they share with volumes is counted, too: it is a bound.
+        usage.free_bytes += captures.map(|found| found.allocated_bytes).sum::<u64>();
+        usage.free_bytes = usage.free_bytes.min(usage.total_bytes);
+        Ok(Room {
+            promisable_bytes: pool.capacity().promisable_bytes(&usage),
+            captures_count: !pool.capabilities().reflink,
+        })
     }
 
     async fn measure(&self, pool: &dyn Pool) -> Result<Room, Refusal> {

@@ -116,6 +116,10 @@ async fn a_request_that_finds_too_little_room_has_kept_captures_removed_first() 
         // In this pool they share nothing after all, as when all was overwritten since.
         let (first, _) = taken(&service, &volume).await;
         assert!(has_capture(&service, &first).await);
+        let mut never = request("never");
+        never.size_gb = Some(9.into());
+        assert_eq!(service.create(never).await.unwrap_err().status, 422);
+        assert!(has_capture(&service, &first).await, "it would not have helped");
         service.create(request("more")).await.unwrap();
         assert!(!has_capture(&service, &first).await);
         // What does not fit without them is refused as ever.
