@@ -117,8 +117,13 @@ impl Service {
         }
         let promised = self.promised(pool.name()).await?;
         let fits = |room: &Room| room.judge(pool.name(), &promised, wanted_bytes).is_ok();
-        if room.as_ref().is_ok_and(fits) || !fits(&self.without_captures(pool).await?) {
+        if room.as_ref().is_ok_and(fits) {
             return room;
+        }
+        // A pool that cannot be measured says why in the first answer.
+        match self.without_captures(pool).await {
+            Ok(most) if fits(&most) => {}
+            Ok(_) | Err(_) => return room,
         }
         shed(&self.ctx, pool.name(), false).await;
         self.measure(pool).await
