@@ -99,6 +99,10 @@ pub async fn run(arguments: &DoctorArgs, context: &mut Context<'_>) -> Result<()
 async fn examine(layout: &Layout, programs: &Programs, assets: &std::path::Path) -> Vec<Finding> {
     let node = daemon::config_file::load::<NodeConfig>(layout.node_toml());
     let has_own_store = node.as_ref().is_ok_and(|node| node.s3.is_some());
+    let folder = layout.below("volumed/pool");
+    let folders = node
+        .as_ref()
+        .map_or_else(|_| vec![folder.clone()], |node| node.pool_folders(&folder));
     let health = store::volumed_health(layout).await;
     let mut findings = vec![
         guests::programs(programs),
@@ -110,8 +114,8 @@ async fn examine(layout: &Layout, programs: &Programs, assets: &std::path::Path)
         kernel::fuse(),
         kernel::io_uring(),
         disks::data_directory(layout),
-        disks::reflink(layout),
-        disks::bucket_place(layout, has_own_store),
+        disks::reflink(&folders),
+        disks::bucket_place(layout, &folders, has_own_store),
     ];
     findings.push(store::probe(layout, node.as_ref().ok()).await);
     let listed = pools::listed(layout).await;

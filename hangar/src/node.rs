@@ -85,6 +85,23 @@ pub struct NodeConfig {
     pub flaps: toml::Table,
 }
 
+impl NodeConfig {
+    /// Returns the folders of volumed's file pools; where none is said, it is `default`.
+    #[must_use]
+    pub fn pool_folders(&self, default: &Path) -> Vec<PathBuf> {
+        let Some(pools) = self.volumed.get("pools").and_then(toml::Value::as_array) else {
+            return vec![default.to_owned()];
+        };
+        let text = |pool: &toml::Value, field: &str| pool.get(field)?.as_str().map(str::to_owned);
+        let of_files = pools
+            .iter()
+            .filter(|pool| text(pool, "kind").is_none_or(|kind| kind == "file"));
+        of_files
+            .map(|pool| text(pool, "path").map_or_else(|| default.to_owned(), PathBuf::from))
+            .collect()
+    }
+}
+
 /// Of a configuration that somebody wrote without them; the same after each start.
 fn default_zones() -> Vec<String> {
     ["0a01", "0a02", "0a03"].map(str::to_owned).to_vec()

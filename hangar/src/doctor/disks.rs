@@ -67,31 +67,56 @@ pub(super) fn data_directory(layout: &Layout) -> Finding {
     }
 }
 
-pub(super) fn reflink(layout: &Layout) -> Finding {
+/// Whether captures share their volumes' blocks in the folders of file pools, and whether what is promised there is kept.
+pub(super) fn reflink(folders: &[PathBuf]) -> Finding {
     const NAME: &str = "reflink";
-    let place = nearest(&layout.below("volumed/pool"));
-    let from = place.join(format!(".doctor-{}", daemon::random::base36(8)));
-    let to = from.with_extension("copy");
-    let tried = try_reflink(&from, &to);
-    for path in [&from, &to] {
-        // The copy is not there when the file system has no reflink.
-        let _gone = std::fs::remove_file(path);
-    }
-    let follows = "snapshots and forks copy data: of attached volumes through QEMU, of detached ones file to file; \
-                   keep as much of the pool unpromised as its largest volume has";
-    let remedy = "nothing, or put the data directory on XFS or Btrfs";
-    match tried {
-        Ok(()) => Finding::ok(NAME, format!("the file system of {} has it", place.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
-            let found = format!("not on the file system of {}", place.display());
-            Finding::bad(NAME, Verdict::Note, (found, follows, remedy))
+    let (mut with, mut without, mut greedy) = (Vec::new(), Vec::new(), Vec::new());
+    for folder in folders {
+        let place = nearest(folder);
+        let from = place.join(format!(".doctor-{}", daemon::random::base36(8)));
+        let to = from.with_extension("copy");
+        let tried = try_reflink(&from, &to);
+        for path in [&from, &to] {
+            // The copy is not there when the file system has no reflink.
+            let _gone = std::fs::remove_file(path);
         }
-        Err(error) => Finding::bad(
+        let shown = place.display();
+        match tried {
+            Ok(()) if is_btrfs(&place) => greedy.push(shown.to_string()),
+            Ok(()) => with.push(shown.to_string()),
+            Err(error) if error.kind() == std::io::ErrorKind::Unsupported => without.push(shown.to_string()),
+            Err(error) => without.push(format!("{shown} ({error})")),
+        }
+    }
+    if !greedy.is_empty() {
+        let found = format!(
+            "{} is btrfs, which keeps whole extents for single blocks",
+            greedy.join(", ")
+        );
+        let follows =
+            "volumes that are overwritten in small parts can run out of the room that they were promised";
+        let remedy = "put the pool on XFS, or keep half of the file system unpromised: overcommit_ratio = 0.5 in its [[volumed.pools]]";
+        return Finding::bad(NAME, Verdict::Note, (found, follows, remedy));
+    }
+    if !without.is_empty() {
+        let found = format!("not on the file system of {}", without.join(", "));
+        let follows = "snapshots and forks copy data: of attached volumes through QEMU, of detached ones file to file; \
+                       keep as much of the pool unpromised as its largest volume has";
+        return Finding::bad(
             NAME,
             Verdict::Note,
-            (format!("{}: {error}", place.display()), follows, remedy),
-        ),
+            (found, follows, "nothing, or put the pool on XFS"),
+        );
     }
+    if with.is_empty() {
+        return Finding::ok(NAME, "not needed: no pool is of files");
+    }
+    Finding::ok(NAME, format!("the file system of {} has it", with.join(", ")))
+}
+
+fn is_btrfs(path: &Path) -> bool {
+    const MAGIC: i64 = 0x9123_683E;
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type == MAGIC)
 }
 
 fn try_reflink(from: &Path, to: &Path) -> std::io::Result<()> {
@@ -99,7 +124,8 @@ fn try_reflink(from: &Path, to: &Path) -> std::io::Result<()> {
     RealDisk.reflink("doctor:reflink", from, to)
 }
 
-pub(super) fn bucket_place(layout: &Layout, has_own_store: bool) -> Finding {
+/// * `folders`: of file pools.
+pub(super) fn bucket_place(layout: &Layout, folders: &[PathBuf], has_own_store: bool) -> Finding {
     const NAME: &str = "bucket's disk";
     if has_own_store {
         return Finding::ok(NAME, "backups are in the object store of node.toml");
@@ -109,7 +135,8 @@ pub(super) fn bucket_place(layout: &Layout, has_own_store: bool) -> Finding {
             .map(|metadata| metadata.dev())
             .ok()
     };
-    if device(&layout.below("s3")) != device(&layout.below("volumed/pool")) {
+    let store = device(&layout.below("s3"));
+    if folders.iter().all(|folder| device(folder) != store) {
         return Finding::ok(
             NAME,
             "the embedded object store is on another disk than the volumes",

@@ -38,3 +38,16 @@ fn a_lost_host_needs_no_more_than_its_bucket() {
 fn an_unknown_setting_is_refused() {
     assert!(toml::from_str::<NodeConfig>("zones = []\nregoin = \"x\"").is_err());
 }
+
+#[test]
+fn pools_of_files_are_where_the_settings_say() {
+    let folders = |text: &str| {
+        let config: NodeConfig = toml::from_str(text).unwrap();
+        config.pool_folders(Path::new("/node/pool"))
+    };
+    assert_eq!(folders(""), [Path::new("/node/pool")]);
+    let text = "[[volumed.pools]]\nname = \"default\"\n[[volumed.pools]]\nname = \"b\"\nkind = \"file\"\npath = \"/b\"\n\
+                [[volumed.pools]]\nname = \"c\"\nkind = \"lvm-thin\"\n";
+    assert_eq!(folders(text), [Path::new("/node/pool"), Path::new("/b")]);
+    assert!(folders("[[volumed.pools]]\nname = \"c\"\nkind = \"lvm-linear\"\n").is_empty());
+}
